@@ -1,0 +1,155 @@
+//! What a set of policies means for one subject: the one place where policies are merged.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use regex::{Regex, RegexBuilder};
+use serde::Serialize;
+
+use crate::snapshot::{Facts, Policy, PolicyContent};
+
+/// What a policy may speak of.
+#[derive(Clone, Copy, Debug)]
+pub enum Subject<'a> {
+    /// The machine and what runs on it outside of pods.
+    Node,
+    /// One pod.
+    Pod {
+        /// The pod's namespace.
+        namespace: &'a str,
+        /// The pod's labels.
+        labels: &'a BTreeMap<String, String>,
+    },
+}
+
+/// What remains for one subject after merging; each part says which policy decided it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Effective {
+    /// The policies that speak of the subject, in order of precedence.
+    pub policies: Vec<String>,
+    /// Collectors that a policy speaks of; they are the node's, so a pod has none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub collectors: BTreeMap<String, CollectorEffective>,
+    /// Which families are exposed: the first rule whose pattern matches decides; without one, the family is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub families: Vec<FamilyRule>,
+    /// Pod labels that become labels of the subject's series.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub pod_labels: BTreeSet<String>,
+}
+
+/// One collector after merging.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CollectorEffective {
+    /// On or off; absent: as the agent has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// The policy that switched it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled_by: Option<String>,
+    /// The options, all from one policy.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+    /// The policy that gave the options.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub options_by: Option<String>,
+}
+
+/// One rule about families.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FamilyRule {
+    /// Whether families that match are exposed.
+    pub expose: bool,
+    /// An anchored regular expression.
+    pub pattern: String,
+    /// The policy that says so.
+    pub policy: String,
+}
+
+/// Merges the policies, which are in order of precedence, for one subject.
+///
+/// Pure: equal input gives equal output. Rules, by field:
+/// - collectors: on or off from the first policy that says so; options whole from the first policy that has any,
+///   so that options which exclude each other never come from two policies;
+/// - families: by priority per family, `exclude` before `include` within a policy;
+/// - pod labels: the union.
+pub fn effective(policies: &[Policy], facts: &Facts, subject: Subject<'_>) -> Effective {
+    let mut merged = Effective::default();
+    for policy in policies.iter().filter(|p| speaks_of(&p.content, facts, subject)) {
+        merged.policies.push(policy.name.clone());
+        if matches!(subject, Subject::Node) {
+            merge_collectors(&mut merged.collectors, policy);
+        }
+        let metrics = &policy.content.metrics;
+        let rule = |expose, pattern: &String| FamilyRule {
+            expose,
+            pattern: pattern.clone(),
+            policy: policy.name.clone(),
+        };
+        merged.families.extend(metrics.exclude.iter().map(|p| rule(false, p)));
+        merged.families.extend(metrics.include.iter().map(|p| rule(true, p)));
+        merged.pod_labels.extend(policy.content.pod_labels.iter().cloned());
+    }
+    if matches!(subject, Subject::Node) {
+        merged.pod_labels.clear();
+    }
+    merged
+}
+
+fn speaks_of(content: &PolicyContent, facts: &Facts, subject: Subject<'_>) -> bool {
+    match subject {
+        Subject::Node => !content.is_pod_scoped(),
+        Subject::Pod { namespace, labels } => {
+            let in_namespace = content
+                .namespace_selector
+                .as_ref()
+                .is_none_or(|s| facts.namespaces.get(s).is_some_and(|names| names.contains(namespace)));
+            in_namespace && content.pod_selector.as_ref().is_none_or(|s| s.matches(labels))
+        }
+    }
+}
+
+fn merge_collectors(merged: &mut BTreeMap<String, CollectorEffective>, policy: &Policy) {
+    for setting in &policy.content.collectors {
+        let collector = merged.entry(setting.name.clone()).or_default();
+        if collector.enabled.is_none() && setting.enabled.is_some() {
+            collector.enabled = setting.enabled;
+            collector.enabled_by = Some(policy.name.clone());
+        }
+        if collector.options_by.is_none() && !setting.options.is_empty() {
+            collector.options = setting.options.clone();
+            collector.options_by = Some(policy.name.clone());
+        }
+    }
+}
+
+/// The compiled rules of [`Effective::families`].
+#[derive(Clone, Debug, Default)]
+pub struct FamilySelector(Vec<(bool, Regex)>);
+
+impl FamilySelector {
+    /// Compiles the rules.
+    ///
+    /// # Errors
+    /// The first pattern that is not a regular expression or is too large; a checked policy has none.
+    pub fn new(rules: &[FamilyRule]) -> Result<Self, regex::Error> {
+        rules.iter().map(|r| Ok((r.expose, Self::pattern(&r.pattern)?))).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Compiles one pattern, anchored at both ends as Prometheus does, within 256 KiB.
+    ///
+    /// # Errors
+    /// When it is not a regular expression or is too large.
+    pub fn pattern(text: &str) -> Result<Regex, regex::Error> {
+        // Compiled alone first: `a)|(b` would otherwise pass inside of the group.
+        RegexBuilder::new(text).size_limit(256 << 10).build()?;
+        RegexBuilder::new(&format!("^(?:{text})$")).size_limit(256 << 10).dfa_size_limit(256 << 10).build()
+    }
+
+    /// Whether the family is exposed.
+    pub fn exposes(&self, family: &str) -> bool {
+        self.0.iter().find(|(_, pattern)| pattern.is_match(family)).is_none_or(|(expose, _)| *expose)
+    }
+}
