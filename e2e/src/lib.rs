@@ -1,1 +1,23 @@
-//! Placeholder until its first module lands.
+//! A real cluster on this machine, brought up and taken down by one process.
+//!
+//! [`parts`] builds what a cluster consists of, [`cluster`] starts it, [`kubectl`] talks to it, and dropping the
+//! cluster removes every trace. With `KUBECONFIG` set, the cluster is the one that it names.
+
+pub mod cgroup;
+pub mod cluster;
+pub mod control_plane;
+pub mod exposition;
+pub mod image;
+pub mod instance;
+pub mod interrupt;
+pub mod kubectl;
+pub mod netns;
+pub mod node;
+pub mod packages;
+pub mod parts;
+pub mod pki;
+pub mod process;
+pub mod product;
+pub mod programs;
+pub mod progress;
+pub mod wait;

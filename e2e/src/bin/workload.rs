@@ -1,0 +1,89 @@
+//! What sample pods do: wait, burn processor time, hold memory or write to a file, until SIGTERM.
+
+use std::fs::File;
+use std::io::{Seek as _, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{park_timeout, sleep};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let ended = Arc::new(AtomicBool::new(false));
+    // As process 1 of a container it would otherwise not even notice SIGTERM.
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&ended))?;
+    }
+    match arguments.first().map(String::as_str) {
+        None | Some("pause") => pause(),
+        Some("burn") => burn(&ended, option(&arguments, "--millicores")?),
+        Some("memory") => memory(option(&arguments, "--mebibytes")?),
+        Some("write") => {
+            write(&ended, &option::<String>(&arguments, "--path")?, option(&arguments, "--bytes-per-second")?)
+        }
+        Some("quit") => Ok(()),
+        Some(other) => bail!("unknown mode `{other}`: pause, burn, memory, write or quit"),
+    }
+}
+
+fn pause() -> Result<()> {
+    // `forever` blocks without any timer, so that an idle pod is really idle.
+    Signals::new([SIGINT, SIGTERM])?.forever().next();
+    Ok(())
+}
+
+/// Computes for its share of each tenth of a second, so many thousandths of one processor.
+fn burn(ended: &AtomicBool, millicores: u32) -> Result<()> {
+    let period = Duration::from_millis(100);
+    let share = period * millicores / 1000;
+    while !ended.load(Ordering::Relaxed) {
+        let start = Instant::now();
+        let mut sum = 0u64;
+        while start.elapsed() < share {
+            for value in 0..10_000u64 {
+                sum = std::hint::black_box(sum.wrapping_add(value * value));
+            }
+        }
+        sleep(period.saturating_sub(start.elapsed()));
+    }
+    Ok(())
+}
+
+/// Touches every page of so many mebibytes, then waits.
+fn memory(mebibytes: usize) -> Result<()> {
+    // Not zeroes: the kernel may share one page among them.
+    let held = vec![1u8; mebibytes << 20];
+    std::hint::black_box(&held);
+    pause()
+}
+
+/// Writes and syncs ten times a second, in a file that never grows beyond a second's worth.
+fn write(ended: &AtomicBool, path: &str, bytes_per_second: usize) -> Result<()> {
+    let mut file = File::create(path).with_context(|| format!("cannot create {path}"))?;
+    let block = vec![1u8; bytes_per_second.div_ceil(10)];
+    let mut next = Instant::now();
+    for round in 0u64.. {
+        if ended.load(Ordering::Relaxed) {
+            break;
+        }
+        if round % 10 == 0 {
+            file.rewind()?;
+        }
+        file.write_all(&block).with_context(|| format!("cannot write {path}"))?;
+        // Without it the kernel keeps the bytes in memory, and no disk counter moves.
+        file.sync_data().with_context(|| format!("cannot sync {path}"))?;
+        next += Duration::from_millis(100);
+        park_timeout(next.saturating_duration_since(Instant::now()));
+    }
+    Ok(())
+}
+
+fn option<T: std::str::FromStr>(arguments: &[String], name: &str) -> Result<T> {
+    let value = arguments.iter().position(|argument| argument == name).and_then(|at| arguments.get(at + 1));
+    let value = value.with_context(|| format!("{name} is missing"))?;
+    value.parse().ok().with_context(|| format!("{name} cannot be `{value}`"))
+}

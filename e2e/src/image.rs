@@ -1,0 +1,106 @@
+//! An image with one static program in it, as the tar file that container runtimes import.
+//!
+//! The same program gives the same bytes: no times, no owner's names.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use sha2::{Digest as _, Sha256};
+
+/// What an image is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Image<'a> {
+    /// Its reference, such as `local/exporter-agent:dev`.
+    pub reference: &'a str,
+    /// The program that it starts, which lies at its root under the same name.
+    pub program: &'a Path,
+    /// The arguments when a pod gives none.
+    pub arguments: &'a [&'a str],
+}
+
+/// Nobody's number, as distroless images use it.
+const USER: &str = "65532:65532";
+
+impl Image<'_> {
+    /// Writes the tar file.
+    pub fn write(&self, to: &Path) -> Result<()> {
+        let name =
+            self.program.file_name().and_then(|name| name.to_str()).context("the program has no name")?;
+        let program =
+            fs::read(self.program).with_context(|| format!("cannot read {}", self.program.display()))?;
+        let layer = archive([(name.to_owned(), program.as_slice(), 0o755)])?;
+        let layer_hash = hash(&layer);
+        let config = serde_json::to_vec(&serde_json::json!({
+            "architecture": architecture(),
+            "os": "linux",
+            "config": {"Entrypoint": [format!("/{name}")], "Cmd": self.arguments, "User": USER},
+            "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{layer_hash}")]},
+        }))?;
+        let (config_file, layer_file) =
+            (format!("{}.json", hash(&config)), format!("{layer_hash}/layer.tar"));
+        let manifest = serde_json::to_vec(&serde_json::json!([
+            {"Config": config_file, "RepoTags": [self.reference], "Layers": [layer_file]},
+        ]))?;
+        let whole = archive([
+            (config_file, config.as_slice(), 0o644),
+            (layer_file, layer.as_slice(), 0o644),
+            ("manifest.json".to_owned(), manifest.as_slice(), 0o644),
+        ])?;
+        let mut file = File::create(to).with_context(|| format!("cannot create {}", to.display()))?;
+        file.write_all(&whole).with_context(|| format!("cannot write {}", to.display()))
+    }
+}
+
+fn archive<'a>(files: impl IntoIterator<Item = (String, &'a [u8], u32)>) -> Result<Vec<u8>> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, content, mode) in files {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(mode);
+        builder.append_data(&mut header, name, content).context("cannot write an archive")?;
+    }
+    builder.into_inner().context("cannot write an archive")
+}
+
+fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Go's names, which image configurations use.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_program_gives_the_same_bytes() {
+        let folder = std::env::temp_dir().join(format!("exporter-image-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let program = folder.join("program");
+        fs::write(&program, "not really one").unwrap();
+        let image = Image { reference: "local/program:dev", program: &program, arguments: &["pause"] };
+        let tars = ["a.tar", "b.tar"].map(|name| {
+            image.write(&folder.join(name)).unwrap();
+            fs::read(folder.join(name)).unwrap()
+        });
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(tars[0] == tars[1]);
+        let mut archive = tar::Archive::new(tars[0].as_slice());
+        let names: Vec<String> = archive
+            .entries()
+            .unwrap()
+            .map(|entry| entry.unwrap().path().unwrap().display().to_string())
+            .collect();
+        assert_eq!(names.last().unwrap(), "manifest.json");
+        assert!(names[1].ends_with("/layer.tar"), "{names:?}");
+    }
+}
