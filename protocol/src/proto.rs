@@ -145,6 +145,10 @@ pub struct Snapshot {
     pub policies: ::prost::alloc::vec::Vec<Policy>,
     #[prost(message, optional, tag = "6")]
     pub facts: ::core::option::Option<Facts>,
+    /// Policies that exist but whose present content the operator rejects: the agent keeps the revision of each that
+    /// it last accepted, if any, as it does for one that it rejects itself.
+    #[prost(string, repeated, tag = "7")]
+    pub held: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Policy {

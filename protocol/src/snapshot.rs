@@ -23,6 +23,9 @@ pub struct Snapshot {
     pub term: u64,
     /// The policies that touch the node, in order of precedence.
     pub policies: Vec<Policy>,
+    /// Policies whose present content the operator rejects; the revision that an agent last accepted stays in force.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub held: BTreeSet<String>,
     /// What the files of a node do not tell.
     pub facts: Facts,
 }
@@ -156,7 +159,7 @@ pub struct NodeFacts {
 impl Snapshot {
     /// Identifies the content, whoever leads; equal digests mean that nothing needs to be sent.
     pub fn digest(&self) -> Digest {
-        Digest::of(&(&self.cluster, &self.node, &self.policies, &self.facts))
+        Digest::of(&(&self.cluster, &self.node, &self.policies, &self.held, &self.facts))
     }
 
     /// Puts the policies in order of precedence: priority, then older, then name.

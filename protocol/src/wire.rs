@@ -137,6 +137,7 @@ impl From<Snapshot> for proto::Snapshot {
             term: s.term,
             digest,
             policies: s.policies.into_iter().map(Into::into).collect(),
+            held: s.held.into_iter().collect(),
             facts: Some(proto::Facts {
                 node: Some(proto::NodeFacts {
                     name: node.name,
@@ -168,6 +169,7 @@ impl TryFrom<proto::Snapshot> for Snapshot {
             node: s.node,
             term: s.term,
             policies: s.policies.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            held: s.held.into_iter().collect(),
             facts: Facts {
                 node: NodeFacts {
                     name: node.name,

@@ -46,6 +46,7 @@ pub(crate) fn everything() -> Snapshot {
         node: "n1".into(),
         term: 7,
         policies: vec![Policy::new("p", 12, content)],
+        held: ["q".into()].into(),
         ..Snapshot::default()
     };
     snapshot.facts.node.system_uuid = "u".into();
@@ -79,6 +80,14 @@ fn the_leader_is_not_part_of_the_digest_but_facts_are() {
     other.facts.node.boot_id = "rebooted".into();
     assert_ne!(other.digest(), snapshot.digest());
     assert_eq!(other.policies[0].revision, snapshot.policies[0].revision, "facts change no revision");
+}
+
+#[test]
+fn a_policy_that_comes_to_be_held_is_a_change() {
+    let snapshot = everything();
+    let mut other = snapshot.clone();
+    other.held.clear();
+    assert_ne!(other.digest(), snapshot.digest());
 }
 
 #[test]
