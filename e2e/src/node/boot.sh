@@ -7,9 +7,6 @@ read -r pid _ < /proc/self/stat
 cd "$NODE_FOLDER"
 echo "$pid" > pid.new && mv pid.new pid
 
-# Shared, so that mounts reach pods that ask for HostToContainer.
-mount --make-rshared /
-
 # A sysfs that shows this node's network devices, and below it cgroup trees whose root is this node's own cgroup.
 umount -R -l /sys
 mount -t sysfs sysfs /sys
@@ -32,6 +29,8 @@ fi
 umount -R -l /proc
 mount -t proc proc /proc
 
+# What the machine has mounted there, the innermost first, is none of the node's.
+for mount in $(awk '$5 ~ "^/run(/|$)" { print $5 }' /proc/self/mountinfo | tac); do umount -l "$mount"; done
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir /run/lock /run/netns
 mount --bind lib /var/lib
@@ -54,6 +53,10 @@ kernel/panic_on_oops 1
 kernel/keys/root_maxkeys 1000000
 kernel/keys/root_maxbytes 25000000
 END
+
+# Shared, so that later mounts reach pods that ask for HostToContainer. Not before the bind mounts above: they would
+# be peers of what they show, and every mount below one would appear below the other too.
+mount --make-rshared /
 
 await() { until "$@" > /dev/null 2>&1; do sleep 0.05; done; }
 
