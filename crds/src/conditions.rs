@@ -1,0 +1,86 @@
+//! The types of conditions and their reasons: the only place where they are spelled.
+
+use std::fmt;
+
+/// The conditions of a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConditionType {
+    /// The policy is valid and no agent rejects it.
+    Accepted,
+    /// The policy is in force on the nodes that it selects.
+    Programmed,
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident)*) => {
+        /// Why a condition has the status that it has.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Reason { $($(#[doc = $doc])+ $name,)* }
+
+        impl Reason {
+            /// Every reason.
+            pub const ALL: &[Reason] = &[$(Reason::$name),*];
+
+            /// The reason as it is written.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Reason::$name => stringify!($name),)* }
+            }
+
+            /// What the reason means.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Reason::$name => concat!($($doc,)+).trim_ascii(),)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Accepted=True: the policy is valid, and no agent that judged it has anything to say.
+    Accepted
+    /// Accepted=True: the policy applies but for the parts that the message names, which some agents do not know.
+    AcceptedWithWarnings
+    /// Accepted=False: the stored object cannot be read as an ExporterPolicy.
+    Unreadable
+    /// Accepted=False: a list, a string or a number is outside of its bounds.
+    OutOfBounds
+    /// Accepted=False: fields that may not be set together are.
+    ScopeConflict
+    /// Accepted=False: a selector is not valid.
+    InvalidSelector
+    /// Accepted=False: a collector's name is not valid, or it is listed twice.
+    InvalidCollector
+    /// Accepted=False: a pattern in `metrics` is not a regular expression, or is too large.
+    InvalidPattern
+    /// Accepted=False: a key in `labels` is not valid.
+    InvalidLabel
+    /// Accepted=False: at least one agent rejects the policy, for the reason that the message gives.
+    RejectedByAgent
+    /// Programmed=True: the policy is in force on every selected node that has an agent connected.
+    Programmed
+    /// Programmed=True: no node is selected.
+    NoNodes
+    /// Programmed=False: agents have yet to answer.
+    Pending
+    /// Programmed=False: none of the selected nodes has an agent connected.
+    NoAgents
+    /// Programmed=False: the policy is not accepted; where an earlier content of it was accepted, that stays in force.
+    NotAccepted
+    /// Programmed=False: an agent refused the whole configuration of its node, for the reason that the message gives.
+    SnapshotRefused
+}
+
+impl ConditionType {
+    /// The type as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ConditionType::Accepted => "Accepted",
+            ConditionType::Programmed => "Programmed",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

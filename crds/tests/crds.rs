@@ -1,0 +1,8 @@
+//! What is generated from the types is what is committed, and the rules say what they should.
+
+#[path = "crds/generated.rs"]
+mod generated;
+#[path = "crds/reference.rs"]
+mod reference;
+#[path = "crds/rules.rs"]
+mod rules;
