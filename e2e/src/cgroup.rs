@@ -66,6 +66,11 @@ impl NodeCgroup {
         Ok(made)
     }
 
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The files into which a process writes itself to enter it.
     pub fn doors(&self) -> impl Iterator<Item = PathBuf> {
         self.folders.iter().map(|folder| folder.join("cgroup.procs"))

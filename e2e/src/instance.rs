@@ -134,7 +134,7 @@ fn leftovers(number: u8) -> Result<Vec<String>> {
             String::from_utf8_lossy(&fs::read(entry.path().join(file)).unwrap_or_default()).into_owned()
         };
         if text("cmdline").contains(&of_folder) || text("cgroup").contains(&of_cgroup) {
-            found.push(format!("process {}", entry.file_name().to_string_lossy()));
+            found.push(format!("process {}", text("stat").trim_end()));
         }
     }
     Ok(found)

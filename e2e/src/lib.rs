@@ -7,6 +7,7 @@ pub mod cgroup;
 pub mod cluster;
 pub mod control_plane;
 pub mod exposition;
+pub mod http;
 pub mod image;
 pub mod instance;
 pub mod interrupt;

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cgroup::{NodeCgroup, hierarchies};
 use crate::control_plane::{BRIDGE, ControlPlane};
@@ -29,10 +30,10 @@ pub struct Node {
     /// Its address.
     pub address: String,
     folder: PathBuf,
-    // Dropped in this order: the processes, then what they ran in.
+    // Dropped in this order, after all processes: what they ran in.
     process: Component,
     netns: Netns,
-    _cgroup: NodeCgroup,
+    cgroup: NodeCgroup,
 }
 
 impl Node {
@@ -78,7 +79,7 @@ impl Node {
             .env("NODE_ADDRESS", &address)
             .env("PATH", node_path()?);
         let process = Component::start(&name, &command, folder.join("boot.log"))?;
-        Ok(Self { name, address, folder, process, netns, _cgroup: cgroup })
+        Ok(Self { name, address, folder, process, netns, cgroup })
     }
 
     /// Lets the kubelet begin.
@@ -140,12 +141,49 @@ impl Node {
         })
     }
 
+    /// The processes of the node whose command line contains a text, by their numbers outside; shims and the like
+    /// carry other command lines than what they hold, so the path of a program finds that program.
+    pub fn processes(&self, command_line: &str) -> Result<Vec<Pid>> {
+        let inside = format!("/{}", self.cgroup.name());
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc").context("cannot read /proc")?.flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| Pid::from_raw(name.parse().ok()?))
+            else {
+                continue;
+            };
+            // A process may end between any two reads.
+            let text = |file| {
+                String::from_utf8_lossy(&fs::read(entry.path().join(file)).unwrap_or_default()).into_owned()
+            };
+            if text("cmdline").replace('\0', " ").contains(command_line) && text("cgroup").contains(&inside) {
+                found.push(pid);
+            }
+        }
+        Ok(found)
+    }
+
     /// The end of each program's log, for a message about a failure.
     pub fn tails(&self, lines: usize) -> String {
         let logs = ["boot.log", "containerd.log", "kube-proxy.log", "kubelet.log"];
         logs.iter()
             .map(|log| format!("--- {} {log}\n{}\n", self.name, tail(&self.folder.join(log), lines)))
             .collect()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // The end of the first process ends all others, and its parent, which is ours, takes note of it and ends too.
+        // Killing the parent instead would leave that to the machine's own first process.
+        let first = fs::read_to_string(self.folder.join("pid"))
+            .ok()
+            .and_then(|pid| Pid::from_raw(pid.trim().parse().ok()?));
+        if let Some(first) = first
+            && self.process.check().is_ok()
+        {
+            let _ = kill_process(first, Signal::KILL);
+            self.process.ended_within(Duration::from_secs(20));
+        }
     }
 }
 

@@ -89,9 +89,14 @@ impl Component {
     /// Asks it to end, waits, then kills it.
     pub fn stop(&mut self, patience: Duration) {
         self.signal(Signal::TERM);
-        if !settled(patience, || matches!(self.child.try_wait(), Ok(Some(_)))) {
+        if !self.ended_within(patience) {
             self.kill();
         }
+    }
+
+    /// Waits for its end; false when it goes on.
+    pub fn ended_within(&mut self, patience: Duration) -> bool {
+        settled(patience, || matches!(self.child.try_wait(), Ok(Some(_))))
     }
 
     /// Kills it at once.

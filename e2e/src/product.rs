@@ -1,1 +1,129 @@
-//! Placeholder.
+//! The product on a cluster: installs operator and agents from plain manifests and asks the agents what they expose.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::cluster::Cluster;
+use crate::exposition::Exposition;
+use crate::http::{self, Response};
+use crate::programs::{AGENT, OPERATOR, WORKLOAD};
+use crate::wait::wait_for;
+
+/// The namespace of operator and agents.
+pub const NAMESPACE: &str = "exporter-operator";
+/// The port of the agents.
+pub const AGENT_PORT: u16 = 9110;
+/// The name of the resource, as kubectl takes it.
+pub const POLICIES: &str = "exporterpolicies.exporter-operator.dev";
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Builds operator and agent, loads their images, and installs the resource, the operator and the agents.
+pub fn install(cluster: &Cluster) -> Result<()> {
+    cluster.load(&[OPERATOR, AGENT, WORKLOAD])?;
+    let crd = file("../crds/exporterpolicies.yaml")?;
+    cluster.kubectl.apply_server_side(&crd, "e2e")?;
+    cluster.kubectl.wait("condition=Established", &["crd", POLICIES], PATIENCE)?;
+    cluster.kubectl.apply(include_str!("../manifests/namespace.yaml"))?;
+    cluster.kubectl.apply(include_str!("../manifests/operator.yaml"))?;
+    rollout(cluster, "deployment/exporter-operator")?;
+    // After the operator's Service, whose address a pod's environment holds only if the Service was there first.
+    cluster.kubectl.apply(include_str!("../manifests/agent.yaml"))?;
+    rollout(cluster, "daemonset/exporter-agent")
+}
+
+/// Starts the sample pods, in the namespaces `shop` (label `team: web`) and `batch`, and waits for them.
+pub fn start_sample_pods(cluster: &Cluster) -> Result<()> {
+    cluster.kubectl.apply(include_str!("../manifests/sample-pods.yaml"))?;
+    for namespace in ["shop", "batch"] {
+        cluster.kubectl.wait("condition=Available", &["deployment", "--all", "-n", namespace], PATIENCE)?;
+    }
+    Ok(())
+}
+
+/// The sample policies in `crds/samples/`, by name of file.
+pub fn sample_policies() -> Result<Vec<PathBuf>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds/samples");
+    let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml"));
+    files.sort();
+    Ok(files)
+}
+
+/// One running agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    /// Its pod.
+    pub pod: String,
+    /// The node that it measures.
+    pub node: String,
+    address: IpAddr,
+}
+
+impl Agent {
+    /// The ready agent of every node, by name of node.
+    pub fn all(cluster: &Cluster) -> Result<Vec<Self>> {
+        let pods =
+            cluster.kubectl.get(&["pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=exporter-agent"])?;
+        let mut agents = Vec::new();
+        for pod in pods["items"].as_array().into_iter().flatten() {
+            let conditions = pod["status"]["conditions"].as_array();
+            let ready =
+                conditions.into_iter().flatten().any(|it| it["type"] == "Ready" && it["status"] == "True");
+            if !ready || pod["metadata"]["deletionTimestamp"].is_string() {
+                continue;
+            }
+            let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+            agents.push(Self {
+                pod: text(&pod["metadata"]["name"]),
+                node: text(&pod["spec"]["nodeName"]),
+                address: text(&pod["status"]["podIP"]).parse().context("a ready pod has no address")?,
+            });
+        }
+        agents.sort_by(|one, other| one.node.cmp(&other.node));
+        Ok(agents)
+    }
+
+    /// The first agent there is, once it is ready.
+    pub fn first(cluster: &Cluster) -> Result<Self> {
+        wait_for("a ready agent", PATIENCE, || Ok(Self::all(cluster)?.into_iter().next()))
+    }
+
+    /// A GET of one of its paths: straight to it on a cluster of our own, else through the API server, where headers
+    /// cannot be given and times include the way.
+    pub fn get(&self, cluster: &Cluster, path: &str, headers: &[(&str, &str)]) -> Result<Response> {
+        if let Ok(machine) = cluster.machine() {
+            let address = SocketAddr::new(self.address, AGENT_PORT);
+            return machine.plane.netns.inside(|| http::get(address, path, headers))?;
+        }
+        if !headers.is_empty() {
+            bail!("the API server does not pass headers on; this needs a cluster of our own");
+        }
+        let start = std::time::Instant::now();
+        let body = cluster.kubectl.raw_of_pod(NAMESPACE, &self.pod, AGENT_PORT, path)?.into_bytes();
+        Ok(Response { status: 200, headers: Vec::new(), body, took: start.elapsed() })
+    }
+
+    /// What it exposes under a path, such as `/metrics`.
+    pub fn scrape(&self, cluster: &Cluster, path: &str) -> Result<Exposition> {
+        Exposition::parse(self.get(cluster, path, &[])?.text()?)
+    }
+}
+
+fn rollout(cluster: &Cluster, workload: &str) -> Result<()> {
+    cluster.kubectl.rollout(workload, NAMESPACE, PATIENCE).map_err(|error| {
+        let pods = cluster.kubectl.run(&["get", "pods", "-n", NAMESPACE, "-o", "wide"]).unwrap_or_default();
+        let logs = cluster.kubectl.run(&["logs", "-n", NAMESPACE, workload, "--tail=20"]);
+        let logs = logs.unwrap_or_else(|error| format!("{error:#}"));
+        error.context(format!("{workload} does not become ready\n{pods}\n{logs}"))
+    })
+}
+
+fn file(path: &str) -> Result<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+}

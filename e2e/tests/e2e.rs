@@ -1,2 +1,24 @@
-//! Placeholder.
-fn main() {}
+//! The promises of the product, each a test, on a real cluster that they share.
+//!
+//! A new test is a function `fn(&Cluster) -> Result<()>` in a module of `tests/e2e/` and a line in [`TESTS`].
+
+#![expect(clippy::print_stdout, reason = "a list of tests is printed as cargo prints it")]
+
+#[path = "e2e/node.rs"]
+mod node;
+#[path = "e2e/runner.rs"]
+mod runner;
+
+use runner::{Test, test};
+
+/// In the order in which they run.
+const TESTS: &[Test] = &[
+    test!(node::a_node_becomes_ready_and_runs_pods),
+    test!(node::a_pod_reaches_a_service_of_the_cluster),
+    test!(node::the_kubelet_takes_a_service_account_token_and_shows_its_pods),
+    test!(node::a_mount_made_on_the_node_shows_in_a_running_pod),
+];
+
+fn main() -> std::process::ExitCode {
+    runner::run(TESTS)
+}
