@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
-use schemars::JsonSchema;
+use schemars::transform::transform_subschemas;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::*;
@@ -56,6 +57,7 @@ use crate::selector::LabelSelector;
         "reason": "FieldValueForbidden",
     },
 ]))]
+#[schemars(transform = join_lines)]
 #[serde(rename_all = "camelCase")]
 pub struct ExporterPolicySpec {
     /// Decides where several policies set the same thing: the higher one does, then the older policy, then the name
@@ -160,6 +162,7 @@ pub struct Labels {
 
 /// What became of the policy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = join_lines)]
 #[serde(rename_all = "camelCase")]
 pub struct ExporterPolicyStatus {
     /// The generation of the policy that this status speaks of.
@@ -214,4 +217,12 @@ impl Labels {
     pub fn is_empty(&self) -> bool {
         self.pod_labels.is_empty()
     }
+}
+
+/// Makes one line of each paragraph, because `kubectl explain` keeps the line breaks that it finds.
+fn join_lines(schema: &mut Schema) {
+    if let Some(serde_json::Value::String(text)) = schema.get_mut("description") {
+        *text = text.split("\n\n").map(|p| p.replace('\n', " ")).collect::<Vec<_>>().join("\n\n");
+    }
+    transform_subschemas(&mut join_lines, schema);
 }
