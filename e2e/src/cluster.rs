@@ -1,5 +1,6 @@
 //! A whole cluster to run tests on: one of our own, or the one that `KUBECONFIG` names.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -51,8 +52,6 @@ pub enum Tier {
 pub fn tier() -> Tier {
     if std::env::var_os("KUBECONFIG").is_some_and(|value| !value.is_empty()) {
         Tier::Given
-    } else if !cfg!(target_os = "linux") {
-        Tier::None("a node needs Linux; set KUBECONFIG to use a cluster that exists".to_owned())
     } else if !rustix::process::geteuid().is_root() {
         Tier::None("a node needs root; set KUBECONFIG to use a cluster that exists".to_owned())
     } else {
@@ -68,32 +67,38 @@ impl Cluster {
         match tier() {
             Tier::None(reason) => bail!("no cluster: {reason}"),
             Tier::Given => {
+                // Whoever set it is asked for one more word before anything of his cluster is touched.
+                load_command()?;
                 let cluster = Self { kubectl: Kubectl::new(&Command::new("kubectl")), machine: None };
                 cluster.kubectl.raw("/readyz").context("the cluster of KUBECONFIG does not answer")?;
+                cluster.load(&[programs::WORKLOAD])?;
                 Ok(cluster)
             }
-            Tier::Own => {
-                packages::ensure()?;
-                for part in CLUSTER {
-                    interrupt::check()?;
-                    part.ensure()?;
-                }
-                let instance = Instance::claim()?;
-                let sandbox = programs::images(&[programs::WORKLOAD], &instance.folder().join("images"))?;
-                let machine = Machine::up(instance, nodes, &sandbox)?;
-                Ok(Self { kubectl: machine.plane.kubectl.clone(), machine: Some(machine) })
-            }
+            Tier::Own => Self::own(nodes),
         }
     }
 
-    /// What only a cluster of our own has; an error that says so on a given one.
+    /// Brings up a cluster of our own, whatever `KUBECONFIG` says. See [`Cluster::up`].
+    pub fn own(nodes: u8) -> Result<Self> {
+        packages::ensure()?;
+        for part in CLUSTER {
+            interrupt::check()?;
+            part.ensure()?;
+        }
+        let instance = Instance::claim()?;
+        let sandbox = programs::images(&[programs::WORKLOAD], &instance.folder().join("images"))?;
+        let machine = Machine::up(instance, nodes, &sandbox)?;
+        Ok(Self { kubectl: machine.plane.kubectl.clone(), machine: Some(machine) })
+    }
+
+    /// What only a cluster of our own has; the error [`NoMachine`] on a given one.
     pub fn machine(&self) -> Result<&Machine> {
-        self.machine.as_ref().context("this needs a node of our own; unset KUBECONFIG and run as root")
+        self.machine.as_ref().context(NoMachine)
     }
 
     /// As [`Cluster::machine`], to change it.
     pub fn machine_mut(&mut self) -> Result<&mut Machine> {
-        self.machine.as_mut().context("this needs a node of our own; unset KUBECONFIG and run as root")
+        self.machine.as_mut().context(NoMachine)
     }
 
     /// Builds programs of ours and brings their images into every node.
@@ -115,10 +120,7 @@ impl Cluster {
         if let Some(machine) = &self.machine {
             return machine.nodes.iter().try_for_each(|node| node.load_image(tar));
         }
-        let command = std::env::var("E2E_LOAD_IMAGE").context(
-            "set E2E_LOAD_IMAGE to the command that loads an image tar into the cluster of KUBECONFIG, \
-             such as `kind load image-archive`",
-        )?;
+        let command = load_command()?;
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("{command} \"$1\""), "sh"]).arg(tar);
         output(&mut shell).with_context(|| format!("E2E_LOAD_IMAGE cannot load {}", tar.display())).map(drop)
@@ -128,6 +130,25 @@ impl Cluster {
     pub fn tails(&self, lines: usize) -> String {
         self.machine.as_ref().map(|machine| machine.tails(lines)).unwrap_or_default()
     }
+}
+
+/// The cluster is a given one, and something of ours was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoMachine;
+
+impl fmt::Display for NoMachine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("this needs a node of our own; unset KUBECONFIG and run as root")
+    }
+}
+
+impl std::error::Error for NoMachine {}
+
+fn load_command() -> Result<String> {
+    std::env::var("E2E_LOAD_IMAGE").context(
+        "KUBECONFIG is set: set E2E_LOAD_IMAGE too, to the command that loads an image tar into that cluster, such as \
+         `kind load image-archive`; or unset KUBECONFIG and run as root for a cluster of our own",
+    )
 }
 
 impl Machine {

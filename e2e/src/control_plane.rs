@@ -2,7 +2,9 @@
 //! own, with the bridge to which the nodes are joined.
 
 use std::fs;
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -33,8 +35,8 @@ pub struct ControlPlane {
     pub server: String,
     /// As an administrator.
     pub kubectl: Kubectl,
-    /// The kubeconfig of the administrator.
-    pub kubeconfig: PathBuf,
+    /// A script that is this kubectl, for people.
+    pub script: PathBuf,
     folder: PathBuf,
     components: Vec<Component>,
 }
@@ -62,28 +64,26 @@ impl ControlPlane {
         let kubeconfig =
             authority.kubeconfig("admin", &Subject::grouped("admin", "system:masters"), &server)?;
 
-        let mut kubectl = netns.command(KUBERNETES.program("kubectl")?);
-        kubectl.arg("--kubeconfig").arg(&kubeconfig).arg("--request-timeout=60s");
-        let kubectl = Kubectl::new(&kubectl);
-        let mut plane =
-            Self { netns, authority, server, kubectl, kubeconfig, folder, components: Vec::new() };
-        let data = plane.folder.join("etcd");
-        plane.component(
-            ETCD.ensure()?.join("server"),
-            "etcd",
-            &[
-                "--data-dir",
-                &data.display().to_string(),
-                // Nothing here outlives a crash of the machine.
-                "--unsafe-no-fsync",
-                "--listen-client-urls",
-                "http://127.0.0.1:2379",
-                "--advertise-client-urls",
-                "http://127.0.0.1:2379",
-                "--listen-peer-urls",
-                "http://127.0.0.1:2380",
-            ],
-        )?;
+        let script = instance.folder().join("kubectl");
+        let program = KUBERNETES.program("kubectl")?;
+        let text = format!(
+            "#!/bin/sh\nexec nsenter {} -- '{}' --kubeconfig='{}' --request-timeout=60s \"$@\"\n",
+            netns.nsenter_option(),
+            program.display(),
+            kubeconfig.display(),
+        );
+        write_script(&script, &text)?;
+        let kubectl = Kubectl::new(&Command::new(&script));
+        let mut plane = Self { netns, authority, server, kubectl, script, folder, components: Vec::new() };
+        let etcd = [
+            format!("--data-dir={}", plane.folder.join("etcd").display()),
+            // Nothing here outlives a crash of the machine.
+            "--unsafe-no-fsync".to_owned(),
+            "--listen-client-urls=http://127.0.0.1:2379".to_owned(),
+            "--advertise-client-urls=http://127.0.0.1:2379".to_owned(),
+            "--listen-peer-urls=http://127.0.0.1:2380".to_owned(),
+        ];
+        plane.component(ETCD.program("server")?, "etcd", &etcd)?;
         let path = |file: &str| plane.authority.path(file);
         let arguments = [
             "--etcd-servers=http://127.0.0.1:2379".to_owned(),
@@ -103,7 +103,6 @@ impl ControlPlane {
             // Names of nodes do not resolve here.
             "--kubelet-preferred-address-types=InternalIP".to_owned(),
         ];
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         plane.component(KUBERNETES.program("kube-apiserver")?, "kube-apiserver", &arguments)?;
         Ok(plane)
     }
@@ -131,7 +130,6 @@ impl ControlPlane {
                     format!("--cluster-signing-key-file={}", path("ca.key")),
                 ]);
             }
-            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
             self.component(KUBERNETES.program(name)?, name, &arguments)?;
         }
         Ok(())
@@ -148,7 +146,7 @@ impl ControlPlane {
         self.components.iter().map(tail).collect()
     }
 
-    fn component(&mut self, program: PathBuf, name: &str, arguments: &[&str]) -> Result<()> {
+    fn component(&mut self, program: PathBuf, name: &str, arguments: &[String]) -> Result<()> {
         let mut command: Command = self.netns.command(program);
         command.args(arguments);
         let log = self.folder.join(format!("{name}.log"));
@@ -165,4 +163,10 @@ impl Drop for ControlPlane {
             component.stop(Duration::ZERO);
         }
     }
+}
+
+fn write_script(path: &Path, text: &str) -> Result<()> {
+    let open = fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(path);
+    let mut file = open.with_context(|| format!("cannot create {}", path.display()))?;
+    file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -3,6 +3,9 @@
 //! [`parts`] builds what a cluster consists of, [`cluster`] starts it, [`kubectl`] talks to it, and dropping the
 //! cluster removes every trace. With `KUBECONFIG` set, the cluster is the one that it names.
 
+// Namespaces and cgroups are what all of it is made of.
+#![cfg(target_os = "linux")]
+
 pub mod cgroup;
 pub mod cluster;
 pub mod control_plane;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow, ensure};
-use e2e::cluster::{Cluster, Tier, tier};
+use e2e::cluster::{Cluster, NoMachine, Tier, tier};
 use e2e::interrupt;
 
 /// A promise with its proof.
@@ -40,7 +40,7 @@ pub(crate) fn run(tests: &[Test]) -> ExitCode {
     }
     let count = names.count();
     println!("\nrunning {count} test{}", if count == 1 { "" } else { "s" });
-    let mut outcome = Outcome { passed: 0, failures: Vec::new(), start: Instant::now() };
+    let mut outcome = Outcome { passed: 0, ignored: 0, failures: Vec::new(), start: Instant::now() };
     if count > 0 {
         if let Tier::None(reason) = tier() {
             return skipped(count, &reason);
@@ -59,8 +59,10 @@ fn on_a_cluster(tests: &[Test], teardown: bool, outcome: &mut Outcome) -> Result
     for test in tests {
         interrupt::check()?;
         outcome.record(test.name, || {
-            (test.run)(&cluster)
-                .map_err(|error| error.context(format!("logs of the cluster\n{}", cluster.tails(10))))
+            (test.run)(&cluster).map_err(|error| match cluster.machine() {
+                Ok(_) => anyhow!("{error:#}\n\nthe logs of the cluster end with\n{}", cluster.tails(10)),
+                Err(_) => error,
+            })
         });
     }
     let leftovers = cluster.machine().ok().map(|machine| machine.instance.leftovers_later());
@@ -90,6 +92,7 @@ fn skipped(count: usize, reason: &str) -> ExitCode {
 
 struct Outcome {
     passed: usize,
+    ignored: usize,
     failures: Vec<(String, String)>,
     start: Instant,
 }
@@ -104,6 +107,10 @@ impl Outcome {
             Ok(()) => {
                 self.passed += 1;
                 println!("test {name} ... ok <{seconds:.1}s>");
+            }
+            Err(error) if error.is::<NoMachine>() => {
+                self.ignored += 1;
+                println!("test {name} ... ignored, {NoMachine}");
             }
             Err(error) => {
                 println!("test {name} ... FAILED <{seconds:.1}s>");
@@ -120,10 +127,11 @@ impl Outcome {
             }
         }
         println!(
-            "\ntest result: {}. {} passed; {} failed; 0 ignored; 0 measured; {filtered} filtered out; finished in {:.2}s\n",
+            "\ntest result: {}. {} passed; {} failed; {} ignored; 0 measured; {filtered} filtered out; finished in {:.2}s\n",
             if self.failures.is_empty() { "ok" } else { "FAILED" },
             self.passed,
             self.failures.len(),
+            self.ignored,
             self.start.elapsed().as_secs_f64(),
         );
         if self.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
