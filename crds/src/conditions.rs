@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 /// The conditions of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConditionType {
@@ -14,7 +16,7 @@ pub enum ConditionType {
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident)*) => {
         /// Why a condition has the status that it has.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
         pub enum Reason { $($(#[doc = $doc])+ $name,)* }
 
         impl Reason {

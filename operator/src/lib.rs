@@ -1,1 +1,5 @@
-//! Placeholder until its first module lands.
+//! Deciding: gather → validate → compile → publish → report.
+
+pub mod compile;
+pub mod validate;
+pub mod world;
