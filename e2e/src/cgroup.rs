@@ -40,12 +40,13 @@ pub fn hierarchies() -> Result<Vec<Hierarchy>> {
 pub struct NodeCgroup {
     name: String,
     folders: Vec<PathBuf>,
+    delegated: Vec<PathBuf>,
 }
 
 impl NodeCgroup {
     /// Makes it at the top of every hierarchy, ready to be entered.
     pub fn create(name: &str) -> Result<Self> {
-        let mut made = Self { name: name.to_owned(), folders: Vec::new() };
+        let mut made = Self { name: name.to_owned(), folders: Vec::new(), delegated: Vec::new() };
         for hierarchy in hierarchies()? {
             if hierarchy.unified {
                 delegate(&hierarchy.mount);
@@ -54,6 +55,10 @@ impl NodeCgroup {
             fs::create_dir(&folder)
                 .with_context(|| format!("cannot create the cgroup {}", folder.display()))?;
             made.folders.push(folder.clone());
+            let controllers = fs::read_to_string(folder.join("cgroup.controllers")).unwrap_or_default();
+            if !controllers.trim().is_empty() {
+                made.delegated.push(folder.clone());
+            }
             for file in ["cpuset.cpus", "cpuset.mems"] {
                 // On v1 nobody may enter a cpuset cgroup while these are empty; v2 inherits them.
                 if !hierarchy.unified && folder.join(file).exists() {
@@ -69,6 +74,11 @@ impl NodeCgroup {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Its v2 folders that have controllers to hand on.
+    pub fn delegated(&self) -> &[PathBuf] {
+        &self.delegated
     }
 
     /// The files into which a process writes itself to enter it.

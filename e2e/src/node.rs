@@ -59,21 +59,10 @@ impl Node {
         let lines: Vec<String> = hierarchies()?.iter().map(|hierarchy| hierarchy.mount_line()).collect();
         fs::write(folder.join("cgroup-mounts"), lines.join("\n") + "\n")?;
 
-        // The shell enters the cgroups before the cgroup namespace is made, so that they become its root.
-        let mut enter = String::from("set -e\n");
-        for door in cgroup.doors() {
-            enter.push_str(&format!("echo $$ > '{}'\n", door.display()));
-        }
-        enter.push_str(&format!(
-            "exec nsenter {} unshare --mount --pid --uts --cgroup --ipc --fork --kill-child --propagation private \
-             bash '{}'\n",
-            netns.nsenter_option(),
-            folder.join("boot.sh").display(),
-        ));
         fs::write(folder.join("boot.sh"), BOOT)?;
         let mut command = Command::new("bash");
         command
-            .args(["-c", &enter])
+            .args(["-c", &enter(&cgroup, &netns, &folder)])
             .env("NODE_FOLDER", &folder)
             .env("NODE_NAME", &name)
             .env("NODE_ADDRESS", &address)
@@ -198,6 +187,33 @@ fn join_to_bridge(instance: &Instance, plane: &ControlPlane, number: u8) -> Resu
     netns.ip(&format!("route add default via {server}"))?;
     plane.netns.ip(&format!("route add {} via {address}", instance.pod_range(number)))?;
     Ok(netns)
+}
+
+/// The shell lines that become the node's first process: into the cgroups, then into the namespaces. The cgroup
+/// namespace is made as soon as the cgroups are entered, so that they are its root.
+fn enter(cgroup: &NodeCgroup, netns: &Netns, folder: &Path) -> String {
+    let mut inside = String::new();
+    for folder in cgroup.delegated() {
+        // On v2 a cgroup that hands controllers on may have no process of its own.
+        inside.push_str(&format!(
+            "cd '{}'; mkdir init; echo $$ > init/cgroup.procs\n\
+             for one in $(cat cgroup.controllers); do echo +$one > cgroup.subtree_control; done\n",
+            folder.display(),
+        ));
+    }
+    let namespaces = "--mount --pid --uts --ipc --fork --kill-child --propagation private";
+    inside.push_str(&format!("exec unshare {namespaces} bash {}/boot.sh", folder.display()));
+    let mut lines = String::from("set -e\n");
+    for door in cgroup.doors() {
+        lines.push_str(&format!("echo $$ > '{}'\n", door.display()));
+    }
+    lines.push_str(&format!("exec nsenter {} unshare --cgroup bash -e -c \"$1\"", netns.nsenter_option()));
+    format!("set -- {}\n{lines}", quoted(&inside))
+}
+
+/// As one word of a shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 fn configure(

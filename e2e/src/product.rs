@@ -19,6 +19,11 @@ pub const AGENT_PORT: u16 = 9110;
 /// The name of the resource, as kubectl takes it.
 pub const POLICIES: &str = "exporterpolicies.exporter-operator.dev";
 
+const NAMESPACE_MANIFEST: &str = include_str!("../manifests/namespace.yaml");
+const OPERATOR_MANIFEST: &str = include_str!("../manifests/operator.yaml");
+const AGENT_MANIFEST: &str = include_str!("../manifests/agent.yaml");
+const SAMPLE_PODS_MANIFEST: &str = include_str!("../manifests/sample-pods.yaml");
+
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Builds operator and agent, loads their images, and installs the resource, the operator and the agents.
@@ -27,17 +32,27 @@ pub fn install(cluster: &Cluster) -> Result<()> {
     let crd = file("../crds/exporterpolicies.yaml")?;
     cluster.kubectl.apply_server_side(&crd, "e2e")?;
     cluster.kubectl.wait("condition=Established", &["crd", POLICIES], PATIENCE)?;
-    cluster.kubectl.apply(include_str!("../manifests/namespace.yaml"))?;
-    cluster.kubectl.apply(include_str!("../manifests/operator.yaml"))?;
+    cluster.kubectl.apply(NAMESPACE_MANIFEST)?;
+    cluster.kubectl.apply(OPERATOR_MANIFEST)?;
     rollout(cluster, "deployment/exporter-operator")?;
     // After the operator's Service, whose address a pod's environment holds only if the Service was there first.
-    cluster.kubectl.apply(include_str!("../manifests/agent.yaml"))?;
+    cluster.kubectl.apply(AGENT_MANIFEST)?;
     rollout(cluster, "daemonset/exporter-agent")
+}
+
+/// Removes what [`install`] and [`start_sample_pods`] made, for a cluster that outlives us.
+pub fn uninstall(cluster: &Cluster) -> Result<()> {
+    // The resource goes first, and with it every policy.
+    cluster.kubectl.delete(&file("../crds/exporterpolicies.yaml")?)?;
+    for manifest in [AGENT_MANIFEST, OPERATOR_MANIFEST, NAMESPACE_MANIFEST, SAMPLE_PODS_MANIFEST] {
+        cluster.kubectl.delete(manifest)?;
+    }
+    Ok(())
 }
 
 /// Starts the sample pods, in the namespaces `shop` (label `team: web`) and `batch`, and waits for them.
 pub fn start_sample_pods(cluster: &Cluster) -> Result<()> {
-    cluster.kubectl.apply(include_str!("../manifests/sample-pods.yaml"))?;
+    cluster.kubectl.apply(SAMPLE_PODS_MANIFEST)?;
     for namespace in ["shop", "batch"] {
         cluster.kubectl.wait("condition=Available", &["deployment", "--all", "-n", namespace], PATIENCE)?;
     }

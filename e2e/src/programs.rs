@@ -45,6 +45,16 @@ pub fn build(programs: &[Program]) -> Result<Vec<PathBuf>> {
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         // It would win over RUSTFLAGS.
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    // What cargo told this very process about its own package would make build scripts run anew, now with, now without.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"]
+            .iter()
+            .any(|own| name.starts_with(own))
+        {
+            command.env_remove(&*name);
+        }
+    }
     for program in programs {
         command.args(["-p", program.package, "--bin", program.name]);
     }

@@ -25,7 +25,14 @@ const TESTS: &[Test] = &[
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
-    runner::run(TESTS)
+    runner::run(TESTS, clean)
+}
+
+/// Removes from a given cluster what the tests made there.
+#[cfg(target_os = "linux")]
+fn clean(cluster: &e2e::cluster::Cluster) -> anyhow::Result<()> {
+    node::stop(cluster)?;
+    e2e::product::uninstall(cluster)
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -1,5 +1,5 @@
 # The first process of a node: gives it a machine's view of its own, then runs its programs until one of them ends.
-# It starts in new mount, process, host name and cgroup namespaces, with NODE_FOLDER, NODE_NAME and PATH set.
+# It starts in namespaces of its own, with NODE_FOLDER, NODE_NAME and PATH set.
 set -eu
 
 # The number by which the outside knows this process: /proc is still the outside's.
@@ -17,15 +17,6 @@ while read -r folder type options; do
     # Where two controllers share a hierarchy, each has its own name too.
     case "$folder" in *,*) for one in ${folder//,/ }; do ln -s "$folder" "/sys/fs/cgroup/$one"; done ;; esac
 done < cgroup-mounts
-if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
-    # On v2 a cgroup with processes of its own may not hand controllers on.
-    mkdir /sys/fs/cgroup/init
-    echo 0 > /sys/fs/cgroup/init/cgroup.procs
-    for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do
-        echo "+$controller" > /sys/fs/cgroup/cgroup.subtree_control
-    done
-fi
-
 umount -R -l /proc
 mount -t proc proc /proc
 

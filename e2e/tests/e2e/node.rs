@@ -59,7 +59,12 @@ pub(crate) fn a_mount_made_on_the_node_shows_in_a_running_pod(cluster: &Cluster)
     Ok(())
 }
 
-/// Two pods, one of them with the node's root as the agent mounts it.
+/// Removes what these tests made.
+pub(crate) fn stop(cluster: &Cluster) -> Result<()> {
+    cluster.kubectl.delete(PODS).map(drop)
+}
+
+/// Two pods with the node's root as the agent mounts it.
 const PODS: &str = r#"
 apiVersion: v1
 kind: Namespace

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use e2e::cluster::{Cluster, NoMachine, Tier, tier};
 use e2e::interrupt;
 
@@ -28,8 +28,11 @@ pub(crate) use test;
 /// What the end of every run has to prove.
 const TEARDOWN: &str = "teardown_leaves_nothing_behind";
 
+/// Removes from a given cluster what tests made there.
+pub(crate) type Clean = fn(&Cluster) -> Result<()>;
+
 /// Runs those tests that the command line asks for.
-pub(crate) fn run(tests: &[Test]) -> ExitCode {
+pub(crate) fn run(tests: &[Test], clean: Clean) -> ExitCode {
     let asked = Asked::from_arguments();
     let chosen: Vec<Test> = tests.iter().copied().filter(|test| asked.wants(test.name)).collect();
     let teardown = asked.wants(TEARDOWN);
@@ -46,7 +49,7 @@ pub(crate) fn run(tests: &[Test]) -> ExitCode {
             return skipped(count, &reason);
         }
         if let Err(error) =
-            interrupt::watch_with_parent().and_then(|()| on_a_cluster(&chosen, teardown, &mut outcome))
+            interrupt::watch_with_parent().and_then(|()| on_a_cluster(&chosen, clean, teardown, &mut outcome))
         {
             outcome.failures.push(("the cluster".to_owned(), format!("{error:#}")));
         }
@@ -54,7 +57,7 @@ pub(crate) fn run(tests: &[Test]) -> ExitCode {
     outcome.print(tests.len() + 1 - count)
 }
 
-fn on_a_cluster(tests: &[Test], teardown: bool, outcome: &mut Outcome) -> Result<()> {
+fn on_a_cluster(tests: &[Test], clean: Clean, teardown: bool, outcome: &mut Outcome) -> Result<()> {
     let cluster = Cluster::up(1)?;
     for test in tests {
         interrupt::check()?;
@@ -65,11 +68,15 @@ fn on_a_cluster(tests: &[Test], teardown: bool, outcome: &mut Outcome) -> Result
             })
         });
     }
+    if cluster.machine().is_err() {
+        // It goes on without us, so it should look as before.
+        clean(&cluster)?;
+    }
     let leftovers = cluster.machine().ok().map(|machine| machine.instance.leftovers_later());
     drop(cluster);
-    if teardown && let Some(leftovers) = leftovers {
+    if teardown {
         outcome.record(TEARDOWN, || {
-            let left = leftovers()?;
+            let left = leftovers.context(NoMachine)?()?;
             ensure!(left.is_empty(), "left behind:\n{}", left.join("\n"));
             Ok(())
         });

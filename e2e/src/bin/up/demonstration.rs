@@ -23,11 +23,22 @@ const ADDED_NAME: &str = "label_app_kubernetes_io_component";
 const FRAME: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Brings up a cluster with nothing on it, and waits for Ctrl-C.
+pub(crate) fn bare(nodes: u8) -> Result<()> {
+    interrupt::watch()?;
+    let cluster = Cluster::own(nodes)?;
+    println!(
+        "Ctrl-C cleans up; from another terminal:\n  {} get nodes",
+        cluster.machine()?.plane.script.display()
+    );
+    wait_for_every(FRAME / 20, "Ctrl-C", Duration::MAX, || Ok(None))
+}
+
 /// Runs it until Ctrl-C, or to its end.
-pub(crate) fn run(once: bool) -> Result<()> {
+pub(crate) fn run(nodes: u8, once: bool) -> Result<()> {
     interrupt::watch()?;
     // Never the cluster of KUBECONFIG: a demonstration has no business there.
-    let cluster = Cluster::own(1)?;
+    let cluster = Cluster::own(nodes)?;
     let result = show(&cluster, once);
     if interrupt::interrupted() {
         println!("\ncleaning up");

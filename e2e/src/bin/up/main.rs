@@ -21,28 +21,31 @@ const HELP: &str = "\
 Brings up a real cluster on this machine, runs the operator and an agent on it, applies a sample policy, and shows
 what the agent exposes and what changes when the policy is edited. Needs root; without it, the agent alone runs.
 
-Usage: cargo up [--once]
+Usage: cargo up [--once | --bare] [--nodes N]
 
-  --once    end after the demonstration instead of waiting for Ctrl-C";
+  --once      end after the demonstration instead of waiting for Ctrl-C
+  --bare      only the cluster, without the product, until Ctrl-C
+  --nodes N   as many nodes, 1 by default";
 
 #[cfg(target_os = "linux")]
 fn main() -> ExitCode {
-    let mut once = false;
-    for argument in std::env::args().skip(1) {
-        match argument.as_str() {
-            "--once" => once = true,
-            "--help" | "-h" => {
-                println!("{HELP}");
-                return ExitCode::SUCCESS;
-            }
-            other => {
-                eprintln!("unknown option {other}\n\n{HELP}");
-                return ExitCode::FAILURE;
-            }
+    let asked = match Asked::from_arguments() {
+        Ok(asked) => asked,
+        Err(error) => {
+            eprintln!("{error:#}\n\n{HELP}");
+            return ExitCode::FAILURE;
         }
-    }
-    let result =
-        if rustix::process::geteuid().is_root() { demonstration::run(once) } else { embedded::run() };
+    };
+    let root = rustix::process::geteuid().is_root();
+    let result = match asked {
+        Asked { help: true, .. } => {
+            println!("{HELP}");
+            Ok(())
+        }
+        _ if !root => embedded::run(),
+        Asked { bare: true, nodes, .. } => demonstration::bare(nodes),
+        Asked { once, nodes, .. } => demonstration::run(nodes, once),
+    };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever pressed Ctrl-C knows why it ends.
@@ -51,6 +54,40 @@ fn main() -> ExitCode {
             eprintln!("\nerror: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// What the command line asks for.
+#[cfg(target_os = "linux")]
+struct Asked {
+    once: bool,
+    bare: bool,
+    nodes: u8,
+    help: bool,
+}
+
+#[cfg(target_os = "linux")]
+impl Asked {
+    fn from_arguments() -> anyhow::Result<Self> {
+        use anyhow::Context as _;
+
+        let mut asked = Self { once: false, bare: false, nodes: 1, help: false };
+        let mut arguments = std::env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--once" => asked.once = true,
+                "--bare" => asked.bare = true,
+                "--help" | "-h" => asked.help = true,
+                "--nodes" => {
+                    let nodes = arguments.next().and_then(|nodes| nodes.parse().ok());
+                    asked.nodes = nodes
+                        .filter(|nodes| (1..=9).contains(nodes))
+                        .context("--nodes needs a number from 1 to 9")?;
+                }
+                other => anyhow::bail!("unknown option {other}"),
+            }
+        }
+        Ok(asked)
     }
 }
 
