@@ -17,7 +17,12 @@ pub use wire::{
 };
 
 /// The generated messages and the gRPC service; everything else in this crate is plain Rust.
-#[expect(missing_docs, clippy::allow_attributes_without_reason, reason = "generated from agent_config.proto")]
+#[expect(
+    missing_docs,
+    clippy::allow_attributes_without_reason,
+    clippy::large_enum_variant,
+    reason = "generated from agent_config.proto"
+)]
 pub mod proto {
     include!("proto.rs");
 }
