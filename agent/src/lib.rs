@@ -1,1 +1,22 @@
-//! Placeholder until its first module lands.
+//! Measures one node and exposes what the policies ask for: subscribe; and on each scrape collect → transform → expose.
+
+// In the order of the data.
+pub mod flags;
+
+pub mod config;
+pub mod in_force;
+pub mod judge;
+pub mod last_good;
+pub mod plan;
+pub mod subscribe;
+
+pub mod collector;
+pub mod follow_pods;
+pub mod metric;
+pub mod pods;
+pub mod scrape;
+pub mod source;
+pub mod transform;
+
+pub mod expose;
+pub mod telemetry;

@@ -1,2 +1,95 @@
-//! Placeholder until its first module lands.
-fn main() {}
+//! Starts the agent and stops it.
+
+use std::sync::{Arc, Mutex};
+
+use agent::config::Config;
+use agent::expose::{Exposition, serve};
+use agent::flags::Flags;
+use agent::follow_pods;
+use agent::last_good::LastGood;
+use agent::plan::Plan;
+use agent::scrape::Scraper;
+use agent::source::file::HandleBudget;
+use agent::source::kubelet::Kubelet;
+use agent::subscribe::Subscription;
+use agent::telemetry::{Telemetry, log_to_stderr};
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+fn main() -> anyhow::Result<()> {
+    let flags = Flags::from_args();
+    log_to_stderr(&flags.log_level);
+    // One thread for requests and one for the scrape are all that there is to do at once.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(8)
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    runtime.block_on(run(flags))
+}
+
+async fn run(flags: Flags) -> anyhow::Result<()> {
+    let telemetry = Arc::new(Telemetry::new().context("own metrics")?);
+    let budget = HandleBudget::from_limits();
+    let plan = Plan::waiting(&flags.overlay);
+    let scraper = Scraper::new(
+        flags.paths.clone(),
+        flags.sandbox_image.clone(),
+        budget.most(),
+        plan,
+        telemetry.clone(),
+    );
+    let scraper = Arc::new(Mutex::new(scraper));
+    let last_good = flags.last_good.as_deref().map(LastGood::new);
+    let config = Config::new(scraper.clone(), telemetry.clone(), flags.overlay.clone(), last_good);
+    if let Some(path) = &flags.config {
+        config.use_file(path)?;
+        let (config, path) = (config.clone(), path.clone());
+        tokio::spawn(async move { config.watch_file(path).await });
+    } else if flags.operators.is_empty() {
+        config.use_default();
+    } else {
+        let verdicts = config.use_last_good();
+        let subscription = Subscription {
+            addresses: flags.operators.clone(),
+            node: flags.node.clone(),
+            config,
+            telemetry: telemetry.clone(),
+        };
+        tokio::spawn(subscription.run(verdicts));
+    }
+
+    let kubelet = flags.kubelet.clone().map(Kubelet::new).transpose()?;
+    if flags.kubelet.as_ref().is_some_and(|k| k.insecure_skip_verify) {
+        tracing::warn!(
+            "--kubelet.insecure-skip-verify: whoever answers at the kubelet's address is believed"
+        );
+    }
+    tokio::spawn(follow_pods::run(scraper.clone(), kubelet, flags.paths.rootfs.clone(), telemetry.clone()));
+
+    let exposition = Exposition::new(scraper, telemetry, flags.telemetry_path.clone(), flags.max_requests);
+    let exposition = Arc::new(exposition);
+    for address in &flags.listen {
+        let listener = listen(address).await.with_context(|| format!("--web.listen-address={address}"))?;
+        tracing::info!("serving on http://{}{}", listener.local_addr()?, flags.telemetry_path);
+        tokio::spawn(serve(listener, exposition.clone()));
+    }
+    exposition.set_ready(true);
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
+
+/// An address without a host is every address, of both families where the node has both.
+async fn listen(address: &str) -> std::io::Result<TcpListener> {
+    let Some(port) = address.strip_prefix(':') else { return TcpListener::bind(address).await };
+    match TcpListener::bind(format!("[::]:{port}")).await {
+        Ok(listener) => Ok(listener),
+        Err(_) => TcpListener::bind(format!("0.0.0.0:{port}")).await,
+    }
+}

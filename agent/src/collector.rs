@@ -1,0 +1,336 @@
+//! What a collector is, and the list of them.
+
+mod container_cpu;
+mod container_io;
+mod container_memory;
+mod container_network;
+mod container_spec;
+mod cpu;
+mod diskstats;
+mod filesystem;
+mod loadavg;
+mod meminfo;
+mod netdev;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use protocol::{Capabilities, CollectorCapability};
+use regex::Regex;
+use rustix::io::Errno;
+
+use crate::metric::{FamilyDesc, Writer};
+use crate::source::Paths;
+use crate::source::cgroup::{Cgroup, CgroupFile, CgroupTree, ReadError, Version};
+use crate::source::file::FileError;
+use crate::source::network::Networks;
+use crate::source::text::only_number;
+
+/// THE LIST: every collector there is, in the order in which they are exposed.
+pub const COLLECTORS: &[&Collector] = &[
+    &cpu::COLLECTOR,
+    &diskstats::COLLECTOR,
+    &filesystem::COLLECTOR,
+    &loadavg::COLLECTOR,
+    &meminfo::COLLECTOR,
+    &netdev::COLLECTOR,
+    &container_cpu::COLLECTOR,
+    &container_io::COLLECTOR,
+    &container_memory::COLLECTOR,
+    &container_network::COLLECTOR,
+    &container_spec::COLLECTOR,
+];
+
+/// One collector: what it yields, what can be set, and how it runs.
+pub struct Collector {
+    /// The public name, in policies and flags.
+    pub name: &'static str,
+    /// Every family that it can yield; `METRICS.md` and the capabilities are made from these.
+    pub families: &'static [FamilyDesc],
+    /// What can be set: node_exporter's flag names without `collector.NAME.`, in camel case.
+    pub options: &'static [OptionDesc],
+    /// Options of which only one may be set.
+    pub exclusive: &'static [(&'static str, &'static str)],
+    /// What it reads.
+    pub run: Run,
+}
+
+/// What a collector reads, which decides where its series are exposed.
+pub enum Run {
+    /// Files of the machine: `/metrics/node`.
+    Node {
+        /// Makes it ready to run with options that have been checked.
+        start: fn(&Paths, &Options) -> Box<dyn NodeCollector>,
+        /// Whether a read can hang, as on a dead mount; then it runs on a thread of its own, which can be abandoned.
+        can_block: bool,
+    },
+    /// The cgroups of the kubelet: `/metrics/cadvisor`.
+    Cgroups {
+        /// Makes it ready to run with options that have been checked.
+        start: fn(&Paths, &Options) -> Box<dyn CgroupCollector>,
+    },
+}
+
+/// A collector of the machine, ready to run; it keeps handles and buffers, and nothing about earlier values.
+pub trait NodeCollector: Send {
+    /// Reads, and writes the samples of now.
+    ///
+    /// # Errors
+    /// See [`CollectError`]; what was written before the error stays.
+    fn collect(&mut self, out: &mut Writer<'_>) -> Result<(), CollectError>;
+}
+
+/// A collector of cgroups, ready to run.
+pub trait CgroupCollector: Send {
+    /// Reads, and writes the samples of now. A cgroup that has gone meanwhile is passed over.
+    ///
+    /// # Errors
+    /// See [`CollectError`]; what was written before the error stays.
+    fn collect(&mut self, cgroups: &mut Cgroups<'_>, out: &mut Writer<'_>) -> Result<(), CollectError>;
+}
+
+/// The cgroups as a collector reads them: what goes wrong with one of them keeps no other from being read.
+pub struct Cgroups<'a> {
+    tree: &'a mut CgroupTree,
+    networks: &'a mut Networks,
+    buffer: &'a mut Vec<u8>,
+    fault: Option<CollectError>,
+}
+
+impl<'a> Cgroups<'a> {
+    /// The cgroups of this tree, read into this buffer.
+    pub fn new(tree: &'a mut CgroupTree, networks: &'a mut Networks, buffer: &'a mut Vec<u8>) -> Self {
+        Cgroups { tree, networks, buffer, fault: None }
+    }
+
+    /// Which interface the node has.
+    pub fn version(&self) -> Version {
+        self.tree.version()
+    }
+
+    /// The slots to go through; some may be free.
+    pub fn slots(&self) -> std::ops::Range<usize> {
+        0..self.tree.slots().len()
+    }
+
+    /// The cgroup in a slot.
+    pub fn get(&self, slot: usize) -> Option<&Cgroup> {
+        self.tree.slots()[slot].as_ref()
+    }
+
+    /// The text of a file; nothing where the cgroup has gone or has no such file.
+    pub fn read(&mut self, slot: usize, file: CgroupFile) -> Option<&[u8]> {
+        match self.tree.read(slot, file, self.buffer) {
+            Ok(()) => Some(self.buffer),
+            Err(ReadError::Gone | ReadError::Absent) => None,
+            Err(ReadError::Failed(source)) => {
+                self.fail(CollectError::Read { path: self.tree.file_path(slot, file), source });
+                None
+            }
+        }
+    }
+
+    /// The number of a file that holds one; nothing where it says `max`.
+    pub fn number(&mut self, slot: usize, file: CgroupFile) -> Option<u64> {
+        let text = self.read(slot, file)?;
+        let number = only_number(text);
+        if number.is_none() && text.trim_ascii() != b"max" && text.trim_ascii() != b"-1" {
+            self.parse_fault(slot, file, "not a number");
+        }
+        number
+    }
+
+    /// The interfaces of the network namespace of a pod's sandbox, or of the machine for the root.
+    pub fn network(&mut self, slot: usize) -> Option<&[u8]> {
+        self.networks.read(slot, self.buffer).then_some(self.buffer)
+    }
+
+    /// Notes that a file does not read as it should.
+    pub fn parse_fault(&mut self, slot: usize, file: CgroupFile, what: &str) {
+        self.fail(CollectError::parse(self.tree.file_path(slot, file), what));
+    }
+
+    /// The first thing that went wrong.
+    ///
+    /// # Errors
+    /// That thing.
+    pub fn result(&mut self) -> Result<(), CollectError> {
+        self.fault.take().map_or(Ok(()), Err)
+    }
+
+    fn fail(&mut self, error: CollectError) {
+        self.fault.get_or_insert(error);
+    }
+}
+
+/// Why a collector has not, or not wholly, done its work. The variant is a metric label, the text is for the log.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    /// This kernel or node has no such thing.
+    #[error("not on this node: {0}")]
+    Absent(String),
+    /// A file could not be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel says.
+        source: Errno,
+    },
+    /// A file does not read as it should.
+    #[error("{path}: {what}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A read did not come back in time; the last good reading is served.
+    #[error("not done within {} s", .0.as_secs_f32())]
+    Deadline(std::time::Duration),
+    /// It panicked, which is a bug; the others go on.
+    #[error("panicked: {0}")]
+    Panic(String),
+}
+
+impl From<FileError> for CollectError {
+    fn from(error: FileError) -> Self {
+        CollectError::read(error.path, error.source)
+    }
+}
+
+impl CollectError {
+    /// What reading this file ended with.
+    pub fn read(path: impl Into<PathBuf>, source: Errno) -> Self {
+        let path = path.into();
+        match source {
+            Errno::NOENT => CollectError::Absent(path.display().to_string()),
+            source => CollectError::Read { path, source },
+        }
+    }
+
+    /// The variant, as a label.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            CollectError::Absent(_) => "absent",
+            CollectError::Read { .. } => "read",
+            CollectError::Parse { .. } => "parse",
+            CollectError::Deadline(_) => "deadline",
+            CollectError::Panic(_) => "panic",
+        }
+    }
+
+    /// A file that does not read as it should.
+    pub fn parse(path: impl Into<PathBuf>, what: impl Into<String>) -> Self {
+        CollectError::Parse { path: path.into(), what: what.into() }
+    }
+}
+
+/// One option of a collector.
+pub struct OptionDesc {
+    /// The key in a policy.
+    pub key: &'static str,
+    /// What its value must be.
+    pub kind: OptionKind,
+    /// The value when none is set.
+    pub default: &'static str,
+    /// What it does.
+    pub help: &'static str,
+}
+
+/// What an option's value must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptionKind {
+    /// A regular expression, not anchored, as in node_exporter.
+    Regex,
+    /// `true` or `false`.
+    Bool,
+}
+
+impl OptionKind {
+    /// Checks a value.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong.
+    pub fn check(self, value: &str) -> Result<(), String> {
+        match self {
+            OptionKind::Regex => compile(value).map(|_| ()),
+            OptionKind::Bool => match value {
+                "true" | "false" => Ok(()),
+                _ => Err(format!("`{value}` is neither `true` nor `false`")),
+            },
+        }
+    }
+}
+
+fn compile(value: &str) -> Result<Regex, String> {
+    regex::RegexBuilder::new(value)
+        .size_limit(1 << 20)
+        .build()
+        .map_err(|error| format!("`{value}` is not a regular expression: {error}"))
+}
+
+/// A collector's options after checking; what is not set has its default.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Options(pub BTreeMap<String, String>);
+
+impl Options {
+    /// An option's value, where one is set that is not empty.
+    pub fn set(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str).filter(|v| !v.is_empty())
+    }
+
+    /// The patterns of an include and an exclude option, of which the include overrules the exclude's default.
+    pub fn pattern(&self, collector: &Collector, include: &str, exclude: &str) -> Pattern {
+        let default = collector.options.iter().find(|o| o.key == exclude).map_or("", |o| o.default);
+        let compile = |text: Option<&str>| text.and_then(|t| compile(t).ok());
+        match self.set(include) {
+            Some(text) => Pattern { include: compile(Some(text)), exclude: None },
+            None => {
+                let text = self.0.get(exclude).map_or(default, String::as_str);
+                Pattern { include: None, exclude: compile(Some(text).filter(|t| !t.is_empty())) }
+            }
+        }
+    }
+
+    /// Whether an option that is `true` or `false` is `true`.
+    pub fn flag(&self, collector: &Collector, key: &str) -> bool {
+        let default = collector.options.iter().find(|o| o.key == key).map_or("false", |o| o.default);
+        self.0.get(key).map_or(default, String::as_str) == "true"
+    }
+}
+
+/// Which devices, mount points or the like a collector speaks of.
+#[derive(Clone, Debug, Default)]
+pub struct Pattern {
+    include: Option<Regex>,
+    exclude: Option<Regex>,
+}
+
+impl Pattern {
+    /// Whether this one is left out.
+    pub fn ignores(&self, name: &str) -> bool {
+        self.exclude.as_ref().is_some_and(|r| r.is_match(name))
+            || self.include.as_ref().is_some_and(|r| !r.is_match(name))
+    }
+}
+
+/// The collector of this name.
+pub fn find(name: &str) -> Option<&'static Collector> {
+    COLLECTORS.iter().copied().find(|c| c.name == name)
+}
+
+/// What this build can collect, as it says in its first message.
+pub fn capabilities() -> Capabilities {
+    Capabilities(
+        COLLECTORS
+            .iter()
+            .map(|c| CollectorCapability {
+                name: c.name.to_owned(),
+                enabled_by_default: true,
+                options: c.options.iter().map(|o| o.key.to_owned()).collect(),
+                families: c.families.iter().map(|f| f.name.to_owned()).collect(),
+            })
+            .collect(),
+    )
+}

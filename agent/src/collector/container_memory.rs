@@ -1,0 +1,201 @@
+//! Memory of each cgroup, its parts and its limits' hits.
+
+use super::{CgroupCollector, Cgroups, CollectError, Collector, Run};
+use crate::metric::{Labels, Subject, Writer, families};
+use crate::source::cgroup::{CgroupFile, CgroupKind, Version};
+use crate::source::text::pairs;
+
+/// `container_memory`
+pub(super) const COLLECTOR: Collector = Collector {
+    name: "container_memory",
+    families: FAMILIES,
+    options: &[],
+    exclusive: &[],
+    run: Run::Cgroups { start: |_, _| Box::new(ContainerMemory) },
+};
+
+families! {
+    Cache Gauge "container_memory_cache" "Number of bytes of page cache memory.";
+    Rss Gauge "container_memory_rss" "Size of RSS in bytes.";
+    Kernel Gauge "container_memory_kernel_usage" "Size of kernel memory allocated in bytes.";
+    MappedFile Gauge "container_memory_mapped_file" "Size of memory mapped files in bytes.";
+    Swap Gauge "container_memory_swap" "Container swap usage in bytes.";
+    Failcnt Counter "container_memory_failcnt" "Number of memory usage hits limits.";
+    Usage Gauge "container_memory_usage_bytes" "Current memory usage in bytes, including all memory regardless of when it was accessed.";
+    MaxUsage Gauge "container_memory_max_usage_bytes" "Maximum memory usage recorded in bytes.";
+    WorkingSet Gauge "container_memory_working_set_bytes" "Current working set in bytes.";
+    ActiveFile Gauge "container_memory_total_active_file_bytes" "Current total active file in bytes.";
+    InactiveFile Gauge "container_memory_total_inactive_file_bytes" "Current total inactive file in bytes.";
+    Failures Counter "container_memory_failures_total" "Cumulative count of memory allocation failures.";
+}
+
+/// The families that `memory.stat` is read for.
+const IN_STAT: [F; 8] =
+    [F::Cache, F::Rss, F::MappedFile, F::Swap, F::WorkingSet, F::ActiveFile, F::InactiveFile, F::Failures];
+
+struct ContainerMemory;
+
+/// The labels of `container_memory_failures_total`.
+struct FailureLabels {
+    faults: [Labels; 2],
+    major_faults: [Labels; 2],
+}
+
+impl CgroupCollector for ContainerMemory {
+    fn collect(&mut self, cgroups: &mut Cgroups<'_>, out: &mut Writer<'_>) -> Result<(), CollectError> {
+        let mut scopes = |kind| {
+            ["container", "hierarchy"].map(|scope| out.labels(&[("failure_type", kind), ("scope", scope)]))
+        };
+        let labels = FailureLabels { faults: scopes("pgfault"), major_faults: scopes("pgmajfault") };
+        for slot in cgroups.slots() {
+            let Some(cgroup) = cgroups.get(slot) else { continue };
+            let is_root = cgroup.kind == CgroupKind::Root;
+            match cgroups.version() {
+                Version::V1 => v1(cgroups, slot, &labels, out),
+                Version::V2 => v2(cgroups, slot, is_root, &labels, out),
+            }
+        }
+        cgroups.result()
+    }
+}
+
+/// Documentation/admin-guide/cgroup-v1/memory.rst; the `total_` lines speak of the cgroup and all below it.
+fn v1(cgroups: &mut Cgroups<'_>, slot: usize, labels: &FailureLabels, out: &mut Writer<'_>) {
+    let subject = Subject::cgroup(slot);
+    let mut push = |family, value: u64| out.push(family, subject, Labels::NONE, value as f64);
+    let usage = cgroups.number(slot, CgroupFile::MemoryUsage);
+    if let Some(usage) = usage {
+        push(F::Usage, usage);
+    }
+    for (family, file) in [
+        (F::MaxUsage, CgroupFile::MemoryMaxUsage),
+        (F::Failcnt, CgroupFile::MemoryFailcnt),
+        (F::Kernel, CgroupFile::MemoryKmemUsage),
+    ] {
+        if out.wants(family)
+            && let Some(value) = cgroups.number(slot, file)
+        {
+            out.push(family, subject, Labels::NONE, value as f64);
+        }
+    }
+    if !out.wants_any(IN_STAT) {
+        return;
+    }
+    let Some(text) = cgroups.read(slot, CgroupFile::MemoryStat) else { return };
+    let mut inactive_file = None;
+    for (key, value) in pairs(text) {
+        let family = match key {
+            b"total_cache" => F::Cache,
+            b"total_rss" => F::Rss,
+            b"total_mapped_file" => F::MappedFile,
+            b"total_swap" => F::Swap,
+            b"total_active_file" => F::ActiveFile,
+            b"total_inactive_file" => {
+                inactive_file = Some(value);
+                F::InactiveFile
+            }
+            b"pgfault" => {
+                out.push(F::Failures, subject, labels.faults[0], value as f64);
+                continue;
+            }
+            b"total_pgfault" => {
+                out.push(F::Failures, subject, labels.faults[1], value as f64);
+                continue;
+            }
+            b"pgmajfault" => {
+                out.push(F::Failures, subject, labels.major_faults[0], value as f64);
+                continue;
+            }
+            b"total_pgmajfault" => {
+                out.push(F::Failures, subject, labels.major_faults[1], value as f64);
+                continue;
+            }
+            _ => continue,
+        };
+        out.push(family, subject, Labels::NONE, value as f64);
+    }
+    working_set(cgroups, slot, usage, inactive_file, out);
+}
+
+/// Documentation/admin-guide/cgroup-v2.rst, section Memory Interface Files; `memory.stat` speaks of all below.
+fn v2(cgroups: &mut Cgroups<'_>, slot: usize, is_root: bool, labels: &FailureLabels, out: &mut Writer<'_>) {
+    let subject = Subject::cgroup(slot);
+    let mut usage = None;
+    if !is_root {
+        usage = cgroups.number(slot, CgroupFile::MemoryCurrent);
+        for (family, file) in
+            [(F::MaxUsage, CgroupFile::MemoryPeak), (F::Swap, CgroupFile::MemorySwapCurrent)]
+        {
+            if out.wants(family)
+                && let Some(value) = cgroups.number(slot, file)
+            {
+                out.push(family, subject, Labels::NONE, value as f64);
+            }
+        }
+        if out.wants(F::Failcnt)
+            && let Some(text) = cgroups.read(slot, CgroupFile::MemoryEvents)
+            && let Some((_, hits)) = pairs(text).find(|(key, _)| *key == b"max")
+        {
+            out.push(F::Failcnt, subject, Labels::NONE, hits as f64);
+        }
+    }
+    if out.wants_any(IN_STAT) || out.wants(F::Kernel) || (is_root && out.wants(F::Usage)) {
+        let Some(text) = cgroups.read(slot, CgroupFile::MemoryStat) else { return };
+        let (mut inactive_file, mut anon, mut file) = (None, None, None);
+        for (key, value) in pairs(text) {
+            let family = match key {
+                b"anon" => {
+                    anon = Some(value);
+                    F::Rss
+                }
+                b"file" => {
+                    file = Some(value);
+                    F::Cache
+                }
+                b"kernel" => F::Kernel,
+                b"file_mapped" => F::MappedFile,
+                b"active_file" => F::ActiveFile,
+                b"inactive_file" => {
+                    inactive_file = Some(value);
+                    F::InactiveFile
+                }
+                // v2 does not tell a cgroup's own faults from those below it; cAdvisor gives the same number twice.
+                b"pgfault" | b"pgmajfault" => {
+                    let both = if key == b"pgfault" { labels.faults } else { labels.major_faults };
+                    for scope in both {
+                        out.push(F::Failures, subject, scope, value as f64);
+                    }
+                    continue;
+                }
+                _ => continue,
+            };
+            out.push(family, subject, Labels::NONE, value as f64);
+        }
+        // The root has no memory.current; runc and so cAdvisor take the sum.
+        if is_root && let (Some(anon), Some(file)) = (anon, file) {
+            usage = Some(anon + file);
+        }
+        working_set(cgroups, slot, usage, inactive_file, out);
+    }
+    if let Some(usage) = usage {
+        out.push(F::Usage, subject, Labels::NONE, usage as f64);
+    }
+}
+
+/// What the kubelet evicts by: usage without the file pages that can be given up at once.
+fn working_set(
+    cgroups: &mut Cgroups<'_>,
+    slot: usize,
+    usage: Option<u64>,
+    inactive_file: Option<u64>,
+    out: &mut Writer<'_>,
+) {
+    match (usage, inactive_file) {
+        (Some(usage), Some(inactive)) => {
+            let value = usage.saturating_sub(inactive) as f64;
+            out.push(F::WorkingSet, Subject::cgroup(slot), Labels::NONE, value);
+        }
+        (_, None) => cgroups.parse_fault(slot, CgroupFile::MemoryStat, "no inactive_file"),
+        (None, _) => {}
+    }
+}

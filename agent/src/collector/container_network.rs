@@ -1,0 +1,94 @@
+//! Traffic of each pod's network namespace, given with the pod's sandbox, and of the machine's with the root.
+
+use super::{CgroupCollector, Cgroups, CollectError, Collector, Run};
+use crate::metric::{Subject, Writer, families};
+use crate::source::text::{label, lines, number, words};
+
+/// `container_network`
+pub(super) const COLLECTOR: Collector = Collector {
+    name: "container_network",
+    families: FAMILIES,
+    options: &[],
+    exclusive: &[],
+    run: Run::Cgroups { start: |_, _| Box::new(ContainerNetwork) },
+};
+
+families! {
+    ReceiveBytes Counter "container_network_receive_bytes_total" "Cumulative count of bytes received.";
+    ReceivePackets Counter "container_network_receive_packets_total" "Cumulative count of packets received.";
+    ReceiveErrors Counter "container_network_receive_errors_total" "Cumulative count of errors encountered while receiving.";
+    ReceiveDropped Counter "container_network_receive_packets_dropped_total" "Cumulative count of packets dropped while receiving.";
+    TransmitBytes Counter "container_network_transmit_bytes_total" "Cumulative count of bytes transmitted.";
+    TransmitPackets Counter "container_network_transmit_packets_total" "Cumulative count of packets transmitted.";
+    TransmitErrors Counter "container_network_transmit_errors_total" "Cumulative count of errors encountered while transmitting.";
+    TransmitDropped Counter "container_network_transmit_packets_dropped_total" "Cumulative count of packets dropped while transmitting.";
+}
+
+const COLUMNS: [(F, usize); 8] = [
+    (F::ReceiveBytes, 0),
+    (F::ReceivePackets, 1),
+    (F::ReceiveErrors, 2),
+    (F::ReceiveDropped, 3),
+    (F::TransmitBytes, 8),
+    (F::TransmitPackets, 9),
+    (F::TransmitErrors, 10),
+    (F::TransmitDropped, 11),
+];
+
+struct ContainerNetwork;
+
+impl CgroupCollector for ContainerNetwork {
+    fn collect(&mut self, cgroups: &mut Cgroups<'_>, out: &mut Writer<'_>) -> Result<(), CollectError> {
+        if !out.wants_any(COLUMNS.map(|(family, _)| family)) {
+            return Ok(());
+        }
+        for slot in cgroups.slots() {
+            let Some(text) = cgroups.network(slot) else { continue };
+            for (device, values) in lines(text).filter_map(interface) {
+                let device = label(device);
+                if ignored(&device) {
+                    continue;
+                }
+                let labels = out.labels(&[("interface", &device)]);
+                for (family, column) in COLUMNS {
+                    out.push(family, Subject::cgroup(slot), labels, values[column] as f64);
+                }
+            }
+        }
+        cgroups.result()
+    }
+}
+
+/// As cAdvisor: the loopback and the host's ends of pods are nobody's traffic.
+fn ignored(device: &str) -> bool {
+    device == "lo" || ["veth", "docker", "nerdctl"].iter().any(|prefix| device.starts_with(prefix))
+}
+
+/// `eth0: 1 2 3 …`, sixteen numbers; the two lines of headings have none (net/core/net-procfs.c).
+fn interface(line: &[u8]) -> Option<(&[u8], [u64; 16])> {
+    let colon = line.iter().rposition(|b| *b == b':')?;
+    let mut values = [0; 16];
+    let mut words = words(&line[colon + 1..]);
+    for value in &mut values {
+        *value = number(words.next()?)?;
+    }
+    Some((line[..colon].trim_ascii(), values))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headings_and_truncated_lines_are_no_interfaces() {
+        assert_eq!(
+            interface(b"Inter-|   Receive                                                |  Transmit"),
+            None
+        );
+        assert_eq!(interface(b"  eth0: 1 2 3"), None);
+        let (device, values) = interface(b"  eth0:1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16").unwrap();
+        assert_eq!((device, values[0], values[15]), (&b"eth0"[..], 1, 16));
+        let (device, _) = interface(b"eth0:1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16").unwrap();
+        assert_eq!(device, b"eth0:1", "an alias has a colon in its name");
+    }
+}

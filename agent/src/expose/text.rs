@@ -1,0 +1,195 @@
+//! Families to text: Prometheus 0.0.4 and OpenMetrics 1.0.
+
+use std::ops::Range;
+
+use prometheus::proto::MetricFamily;
+
+use crate::collector::COLLECTORS;
+use crate::metric::{FamilyDesc, Sample, Samples};
+use crate::plan::Plan;
+use crate::transform::{Row, Rows};
+
+/// Which text format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// Prometheus text 0.0.4
+    Text,
+    /// OpenMetrics 1.0
+    OpenMetrics,
+}
+
+impl Format {
+    /// The `Content-Type` of an answer.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Format::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+/// Writes the families of the collectors, then those of the scrape itself, which are numbered `own`.
+pub fn families(
+    out: &mut Vec<u8>,
+    format: Format,
+    samples: &Samples,
+    rows: &Rows,
+    plan: &Plan,
+    own: Range<usize>,
+    own_families: &[FamilyDesc],
+) {
+    let collectors = COLLECTORS.iter().flat_map(|c| c.families).enumerate();
+    for (number, description) in collectors.chain(own.zip(own_families)) {
+        family(out, format, description, samples, number, rows, plan);
+    }
+}
+
+fn family(
+    out: &mut Vec<u8>,
+    format: Format,
+    description: &FamilyDesc,
+    samples: &Samples,
+    number: usize,
+    rows: &Rows,
+    plan: &Plan,
+) {
+    let mut has_head = false;
+    for sample in samples.family(number) {
+        let row = match sample.subject.slot() {
+            None => &[][..],
+            Some(slot) => match rows.get(slot) {
+                Row::Shown { view, labels } if plan.view(*view).exposes[number] => labels,
+                _ => continue,
+            },
+        };
+        if !has_head {
+            has_head = true;
+            head(out, format, description.name, description.kind.word(), description.help);
+        }
+        line(out, description.name, row, samples, sample);
+    }
+}
+
+fn line(out: &mut Vec<u8>, name: &str, row: &[u8], samples: &Samples, sample: &Sample) {
+    let labels = samples.labels(sample.labels);
+    // One check for all of the pieces, instead of one for each.
+    out.reserve(name.len() + row.len() + labels.len() + 40);
+    out.extend_from_slice(name.as_bytes());
+    if !row.is_empty() || !labels.is_empty() {
+        out.push(b'{');
+        out.extend_from_slice(row);
+        if !row.is_empty() && !labels.is_empty() {
+            out.push(b',');
+        }
+        out.extend_from_slice(labels);
+        out.push(b'}');
+    }
+    out.push(b' ');
+    value(out, sample.value);
+    out.push(b'\n');
+}
+
+/// `# HELP` and `# TYPE`. OpenMetrics names a counter's family without `_total`; one whose established name lacks it
+/// cannot be a counter there and is typed `unknown`, so that names never change with the format.
+fn head(out: &mut Vec<u8>, format: Format, name: &str, kind: &str, help: &str) {
+    let (name, kind) = match (format, kind, name.strip_suffix("_total")) {
+        (Format::OpenMetrics, "counter", Some(base)) => (base, kind),
+        (Format::OpenMetrics, "counter" | "untyped", None) => (name, "unknown"),
+        _ => (name, kind),
+    };
+    for (word, text) in [("# HELP ", help), ("# TYPE ", kind)] {
+        out.extend_from_slice(word.as_bytes());
+        out.extend_from_slice(name.as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'\n');
+    }
+}
+
+/// A value as both formats take it: whole numbers without a point, the rest in the shortest form that reads back.
+pub fn value(out: &mut Vec<u8>, value: f64) {
+    // Beyond 2^53 not every whole number is a float, and digits would promise more than there is.
+    if value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0 {
+        out.extend_from_slice(itoa::Buffer::new().format(value as i64).as_bytes());
+    } else if value.is_finite() {
+        out.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes());
+    } else if value.is_nan() {
+        out.extend_from_slice(b"NaN");
+    } else {
+        out.extend_from_slice(if value > 0.0 { b"+Inf" } else { b"-Inf" });
+    }
+}
+
+/// Writes the agent's own metrics.
+pub fn own(out: &mut Vec<u8>, format: Format, families: &[MetricFamily]) {
+    for family in families {
+        let kind = match family.get_field_type() {
+            prometheus::proto::MetricType::COUNTER => "counter",
+            _ => "gauge",
+        };
+        head(out, format, family.name(), kind, family.help());
+        for metric in family.get_metric() {
+            out.extend_from_slice(family.name().as_bytes());
+            if !metric.get_label().is_empty() {
+                out.push(b'{');
+                for (i, label) in metric.get_label().iter().enumerate() {
+                    if i > 0 {
+                        out.push(b',');
+                    }
+                    crate::metric::push_label(out, label.name(), label.value());
+                }
+                out.push(b'}');
+            }
+            out.push(b' ');
+            let number = if kind == "counter" {
+                metric.get_counter().get_value()
+            } else {
+                metric.get_gauge().get_value()
+            };
+            value(out, number);
+            out.push(b'\n');
+        }
+    }
+}
+
+/// Writes the end, which OpenMetrics wants so that a cut answer shows.
+pub fn end(out: &mut Vec<u8>, format: Format) {
+    if format == Format::OpenMetrics {
+        out.extend_from_slice(b"# EOF\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(number: f64, expected: &str) {
+        let mut out = Vec::new();
+        value(&mut out, number);
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn values_read_back_as_they_are() {
+        check(0.0, "0");
+        check(-1.0, "-1");
+        check(9_007_199_254_740_991.0, "9007199254740991");
+        check(0.1, "0.1");
+        check(1e300, "1e300");
+        check(f64::NAN, "NaN");
+        check(f64::INFINITY, "+Inf");
+        check(f64::NEG_INFINITY, "-Inf");
+    }
+
+    #[test]
+    fn names_never_change_with_the_format() {
+        let text = |format, name: &str| {
+            let mut out = Vec::new();
+            head(&mut out, format, name, "counter", "Help.");
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(text(Format::Text, "a_total"), "# HELP a_total Help.\n# TYPE a_total counter\n");
+        assert_eq!(text(Format::OpenMetrics, "a_total"), "# HELP a Help.\n# TYPE a counter\n");
+        assert_eq!(text(Format::OpenMetrics, "a"), "# HELP a Help.\n# TYPE a unknown\n");
+    }
+}

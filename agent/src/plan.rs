@@ -1,0 +1,130 @@
+//! What the policies mean here: which collectors run with which options, and who sees which family.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use protocol::{Effective, Facts, FamilySelector, Policy, Subject, effective};
+
+use crate::collector::{COLLECTORS, Collector, Options, Run};
+
+/// The families that one kind of subject exposes, and the pod labels that it carries.
+#[derive(Debug)]
+pub struct View {
+    /// By the family's place in [`Families`].
+    pub exposes: Vec<bool>,
+    /// Pod labels that become labels.
+    pub pod_labels: BTreeSet<String>,
+}
+
+/// One collector that runs.
+#[derive(Debug)]
+pub struct PlannedCollector {
+    /// Its place in the list of collectors.
+    pub index: usize,
+    /// Its options, checked.
+    pub options: Options,
+}
+
+/// Everything that a set of policies means on this node.
+#[derive(Debug)]
+pub struct Plan {
+    policies: Vec<Policy>,
+    facts: Facts,
+    /// The collectors that run.
+    pub collectors: Vec<PlannedCollector>,
+    views: Vec<View>,
+    view_of: HashMap<Vec<String>, usize>,
+}
+
+/// The view of what is not a pod's: the machine, the root, the slices.
+pub const NODE_VIEW: usize = 0;
+
+impl Plan {
+    /// The plan of these policies, which are in order of precedence; flags overrule them.
+    pub fn new(policies: Vec<Policy>, facts: Facts, flags: &Overlay) -> Self {
+        let node = effective(&policies, &facts, Subject::Node);
+        let collectors =
+            COLLECTORS.iter().enumerate().filter_map(|(i, c)| planned(i, c, &node, flags)).collect();
+        let views = vec![view(&node)];
+        Plan { policies, facts, collectors, views, view_of: HashMap::new() }
+    }
+
+    /// The plan of an agent that waits for its first snapshot: the machine only, so that nothing of a pod is exposed
+    /// before its policy is known.
+    pub fn waiting(flags: &Overlay) -> Self {
+        let mut plan = Plan::new(Vec::new(), Facts::default(), flags);
+        plan.collectors.retain(|c| matches!(COLLECTORS[c.index].run, Run::Node { .. }));
+        plan
+    }
+
+    /// The view of a pod; pods of which the same policies speak share one.
+    pub fn view_of_pod(&mut self, namespace: &str, labels: &BTreeMap<String, String>) -> usize {
+        let effective = effective(&self.policies, &self.facts, Subject::Pod { namespace, labels });
+        if let Some(view) = self.view_of.get(&effective.policies) {
+            return *view;
+        }
+        self.views.push(view(&effective));
+        let index = self.views.len() - 1;
+        self.view_of.insert(effective.policies, index);
+        index
+    }
+
+    /// A view by its number.
+    pub fn view(&self, index: usize) -> &View {
+        &self.views[index]
+    }
+}
+
+/// What flags say about collectors.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Overlay {
+    /// `--collector.disable-defaults`
+    pub disable_defaults: bool,
+    /// `--collector.NAME` and `--no-collector.NAME`
+    pub enabled: BTreeMap<String, bool>,
+    /// `--collector.NAME.OPTION`
+    pub options: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// Every family of every collector, numbered in the order of the list.
+#[derive(Debug)]
+pub struct Families;
+
+impl Families {
+    /// How many there are.
+    pub fn count() -> usize {
+        COLLECTORS.iter().map(|c| c.families.len()).sum()
+    }
+
+    /// The number of a collector's first family.
+    pub fn base(collector: usize) -> usize {
+        COLLECTORS[..collector].iter().map(|c| c.families.len()).sum()
+    }
+}
+
+fn planned(
+    index: usize,
+    collector: &Collector,
+    node: &Effective,
+    flags: &Overlay,
+) -> Option<PlannedCollector> {
+    let policy = node.collectors.get(collector.name);
+    let enabled = flags
+        .enabled
+        .get(collector.name)
+        .copied()
+        .or_else(|| policy.and_then(|p| p.enabled))
+        .unwrap_or(!flags.disable_defaults);
+    let of_policy = policy.into_iter().flat_map(|p| &p.options);
+    let of_flags = flags.options.get(collector.name).into_iter().flatten();
+    let known = |key: &str| collector.options.iter().any(|o| o.key == key);
+    let options = of_policy.chain(of_flags).filter(|(key, _)| known(key));
+    let options = Options(options.map(|(key, value)| (key.clone(), value.clone())).collect());
+    enabled.then_some(PlannedCollector { index, options })
+}
+
+fn view(effective: &Effective) -> View {
+    // Policies are checked before they come into force, so the patterns compile; one that does not selects nothing.
+    let selector = FamilySelector::new(&effective.families).unwrap_or_default();
+    let exposes = COLLECTORS.iter().flat_map(|c| c.families).map(|f| selector.exposes(f.name)).collect();
+    View { exposes, pod_labels: effective.pod_labels.clone() }
+}

@@ -1,0 +1,262 @@
+//! One scrape: collect → transform → expose.
+
+mod thread;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::collector::{COLLECTORS, CgroupCollector, Cgroups, CollectError, NodeCollector, Options, Run};
+use crate::expose::text::{self, Format};
+use crate::metric::{Samples, families};
+use crate::plan::{Families, NODE_VIEW, Plan};
+use crate::pods::PodIndex;
+use crate::source::Paths;
+use crate::source::cgroup::CgroupTree;
+use crate::source::file::HandleBudget;
+use crate::source::network::Networks;
+use crate::telemetry::Telemetry;
+use crate::transform::Rows;
+use thread::CollectorThread;
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// `/metrics`
+    All,
+    /// `/metrics/node`
+    Node,
+    /// `/metrics/cadvisor`
+    Cadvisor,
+    /// `/metrics/agent`
+    Agent,
+}
+
+impl Part {
+    fn has_node(self) -> bool {
+        matches!(self, Part::All | Part::Node)
+    }
+
+    fn has_cgroups(self) -> bool {
+        matches!(self, Part::All | Part::Cadvisor)
+    }
+
+    fn has_agent(self) -> bool {
+        matches!(self, Part::All | Part::Agent)
+    }
+
+    /// The word for it in the agent's own metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Part::All => "all",
+            Part::Node => "node",
+            Part::Cadvisor => "cadvisor",
+            Part::Agent => "agent",
+        }
+    }
+}
+
+families! {
+    Duration Gauge "node_scrape_collector_duration_seconds" "Duration of a collector scrape.";
+    Success Gauge "node_scrape_collector_success" "Whether a collector succeeded.";
+}
+
+/// How long a collector that can block is waited for.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// What the node is measured with: the plan, the handles that it needs, and the buffers of one scrape.
+pub struct Scraper {
+    paths: Paths,
+    sandbox_image: String,
+    telemetry: Arc<Telemetry>,
+    plan: Plan,
+    plan_number: u64,
+    running: Vec<Running>,
+    tree: CgroupTree,
+    networks: Networks,
+    pods: PodIndex,
+    rows: Rows,
+    samples: Samples,
+    buffer: Vec<u8>,
+    wanted: Vec<bool>,
+}
+
+struct Running {
+    index: usize,
+    options: Options,
+    collector: Runner,
+}
+
+enum Runner {
+    Node(Box<dyn NodeCollector>),
+    Thread(CollectorThread),
+    Cgroups(Box<dyn CgroupCollector>),
+}
+
+impl Scraper {
+    /// Ready to scrape with this plan.
+    pub fn new(
+        paths: Paths,
+        sandbox_image: String,
+        budget: usize,
+        plan: Plan,
+        telemetry: Arc<Telemetry>,
+    ) -> Self {
+        // A sandbox has one handle, each of its cgroups about eight.
+        let networks = Networks::new(&paths, HandleBudget::new(budget / 8));
+        let tree = CgroupTree::new(&paths, HandleBudget::new(budget - budget / 8));
+        let mut scraper = Scraper {
+            paths,
+            sandbox_image,
+            telemetry,
+            plan: Plan::waiting(&Default::default()),
+            plan_number: 0,
+            running: Vec::new(),
+            tree,
+            networks,
+            pods: PodIndex::default(),
+            rows: Rows::default(),
+            samples: Samples::new(Families::count() + FAMILIES.len()),
+            buffer: Vec::new(),
+            wanted: Vec::new(),
+        };
+        scraper.set_plan(plan);
+        scraper
+    }
+
+    /// Puts another plan in force; collectors that go on with the same options keep their handles.
+    pub fn set_plan(&mut self, plan: Plan) {
+        let mut before = std::mem::take(&mut self.running);
+        for planned in &plan.collectors {
+            let same = before.iter().position(|r| r.index == planned.index && r.options == planned.options);
+            let running = match same {
+                Some(i) => before.swap_remove(i),
+                None => Running {
+                    index: planned.index,
+                    options: planned.options.clone(),
+                    collector: self.start(planned.index, &planned.options),
+                },
+            };
+            self.running.push(running);
+        }
+        for stopped in before {
+            self.telemetry.forget_collector(COLLECTORS[stopped.index].name);
+        }
+        self.plan = plan;
+        self.plan_number += 1;
+    }
+
+    /// Who the pods are.
+    pub fn pods(&mut self) -> &mut PodIndex {
+        &mut self.pods
+    }
+
+    /// Takes up new and ended cgroups; returns how many nobody has told of.
+    pub fn refresh(&mut self) -> usize {
+        if let Err(error) = self.tree.refresh() {
+            tracing::debug!("cgroups: {error}");
+        }
+        self.rows.update(&self.tree, &self.pods, &mut self.plan, self.plan_number, &self.sandbox_image);
+        self.networks.set(self.rows.sandboxes());
+        self.telemetry.set_tree(&self.tree, &self.networks, self.rows.withheld());
+        self.rows.withheld()
+    }
+
+    /// Measures, and writes the exposition.
+    pub fn scrape(&mut self, part: Part, format: Format, out: &mut Vec<u8>) {
+        self.samples.clear();
+        if part.has_cgroups() && self.running.iter().any(|r| matches!(r.collector, Runner::Cgroups(_))) {
+            self.refresh();
+        }
+        for i in 0..self.running.len() {
+            let is_cgroups = matches!(self.running[i].collector, Runner::Cgroups(_));
+            if if is_cgroups { part.has_cgroups() } else { part.has_node() } {
+                self.collect(i);
+            }
+        }
+        text::families(
+            out,
+            format,
+            &self.samples,
+            &self.rows,
+            &self.plan,
+            Families::count()..Families::count() + 2,
+            FAMILIES,
+        );
+        let series = self.samples.len();
+        self.telemetry.scraped(part, series);
+        if part.has_agent() {
+            text::own(out, format, &self.telemetry.gather());
+        }
+        text::end(out, format);
+    }
+
+    /// The samples of the last scrape.
+    pub fn samples(&self) -> &Samples {
+        &self.samples
+    }
+
+    /// Every file that a scrape of the container families reads, for measuring what reading alone costs.
+    pub fn files(&self) -> Vec<std::path::PathBuf> {
+        self.tree.open_files().chain(self.networks.open_files()).collect()
+    }
+
+    fn collect(&mut self, i: usize) {
+        let Running { index, collector, .. } = &mut self.running[i];
+        let (index, base) = (*index, Families::base(*index));
+        let description = COLLECTORS[index];
+        self.wanted.clear();
+        for family in base..base + description.families.len() {
+            let wanted = match collector {
+                Runner::Cgroups(_) => self.rows.wants(&self.plan, family),
+                _ => self.plan.view(NODE_VIEW).exposes[family],
+            };
+            self.wanted.push(wanted);
+        }
+        let started = Instant::now();
+        let (samples, wanted, buffer) = (&mut self.samples, &self.wanted, &mut self.buffer);
+        let result = match collector {
+            Runner::Node(collector) => caught(|| collector.collect(&mut samples.writer(base, wanted))),
+            Runner::Thread(thread) => {
+                let result = thread.collect(wanted, DEADLINE);
+                samples.append(thread.last(), base..base + description.families.len());
+                result
+            }
+            Runner::Cgroups(collector) => {
+                let mut cgroups = Cgroups::new(&mut self.tree, &mut self.networks, buffer);
+                caught(|| collector.collect(&mut cgroups, &mut samples.writer(base, wanted)))
+            }
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        if let Err(error) = &result {
+            self.telemetry.collector_failed(description.name, error);
+        }
+        match collector {
+            Runner::Cgroups(_) => self.telemetry.collected(description.name, seconds, result.is_ok()),
+            _ => {
+                let mut own = samples.writer(Families::count(), &[true; FAMILIES.len()]);
+                let labels = own.labels(&[("collector", description.name)]);
+                own.node(F::Duration, labels, seconds);
+                own.node(F::Success, labels, f64::from(result.is_ok()));
+            }
+        }
+    }
+
+    fn start(&self, index: usize, options: &Options) -> Runner {
+        let collector = COLLECTORS[index];
+        match collector.run {
+            Run::Cgroups { start } => Runner::Cgroups(start(&self.paths, options)),
+            Run::Node { start, can_block: false } => Runner::Node(start(&self.paths, options)),
+            Run::Node { start, can_block: true } => {
+                Runner::Thread(CollectorThread::new(start(&self.paths, options), collector))
+            }
+        }
+    }
+}
+
+/// A collector that panics must not take the others' output with it.
+fn caught(collect: impl FnOnce() -> Result<(), CollectError>) -> Result<(), CollectError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(collect)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        Err(CollectError::Panic(text.or(panic.downcast_ref().copied()).unwrap_or("no message").to_owned()))
+    })
+}

@@ -1,0 +1,44 @@
+//! The node as collectors see it, under given roots; only the files below this one read it.
+
+pub mod cgroup;
+pub mod file;
+pub mod kubelet;
+pub mod links;
+pub mod network;
+pub mod pid;
+pub mod text;
+
+use std::path::PathBuf;
+
+/// Where the node's file systems are mounted.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    /// `--path.procfs`
+    pub procfs: PathBuf,
+    /// `--path.sysfs`
+    pub sysfs: PathBuf,
+    /// `--path.rootfs`
+    pub rootfs: PathBuf,
+    /// `--path.cgroup-root`: the cgroup below which the kubelet has its pods, where that is not the root.
+    pub cgroup_root: Option<String>,
+}
+
+impl Paths {
+    /// The machine's network files: those of process 1, since `net` alone follows the reader's own namespace.
+    ///
+    /// A recorded tree has a real directory `net`, and the agent's own /proc is its own namespace anyway.
+    pub fn net(&self, file: &str) -> PathBuf {
+        let own = self.procfs.join("net");
+        let is_link = std::fs::symlink_metadata(&own).is_ok_and(|m| m.is_symlink());
+        if is_link && self.procfs != std::path::Path::new("/proc") {
+            self.procfs.join("1/net").join(file)
+        } else {
+            own.join(file)
+        }
+    }
+
+    /// Where the cgroup file systems are mounted.
+    pub fn cgroups(&self) -> PathBuf {
+        self.sysfs.join("fs/cgroup")
+    }
+}

@@ -1,0 +1,410 @@
+//! The kubelet's part of the cgroup tree, kept up to date without walking it.
+
+mod name;
+mod watch;
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rustix::io::Errno;
+
+use super::Paths;
+use super::file::{HandleBudget, KeptFile};
+use watch::Watcher;
+
+/// Which of the kernel's two interfaces the node has its controllers on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// One tree for each controller.
+    V1,
+    /// One tree.
+    V2,
+}
+
+/// What a cgroup is to the kubelet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CgroupKind {
+    /// The whole machine, `/`.
+    Root,
+    /// `kubepods` and the quality-of-service slices below it.
+    Slice,
+    /// A pod, by the UID in its name.
+    Pod {
+        /// As `metadata.uid` has it; for a static pod the hash of its file.
+        uid: String,
+    },
+    /// A container or the sandbox of a pod.
+    Container {
+        /// The slot of the pod.
+        pod: usize,
+        /// The runtime's id.
+        id: String,
+    },
+}
+
+/// One cgroup.
+#[derive(Debug)]
+pub struct Cgroup {
+    /// The path below the mount, which is the `id` label.
+    pub path: String,
+    /// What it is to the kubelet.
+    pub kind: CgroupKind,
+    /// With the path, tells a cgroup from a later one of the same name.
+    pub inode: u64,
+    /// When it was made: the time of its directory.
+    pub started: SystemTime,
+    /// When the tree first saw it.
+    pub seen: std::time::Instant,
+    files: [KeptFile; CgroupFile::COUNT],
+    children: Vec<usize>,
+    gone: bool,
+}
+
+macro_rules! cgroup_files {
+    ($($id:ident $controller:literal $name:literal;)*) => {
+        /// The files of a cgroup that collectors read: the controller in whose tree it is on v1, and its name.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "each is named for its file")]
+        pub enum CgroupFile { $($id),* }
+
+        impl CgroupFile {
+            /// All of them.
+            pub const ALL: &'static [CgroupFile] = &[$(CgroupFile::$id),*];
+            const COUNT: usize = Self::ALL.len();
+
+            fn place(self) -> (&'static str, &'static str) {
+                match self { $(CgroupFile::$id => ($controller, $name)),* }
+            }
+        }
+    };
+}
+// Documentation/admin-guide/cgroup-v1/{cpuacct,memory,blkio-controller}.rst, Documentation/admin-guide/cgroup-v2.rst
+cgroup_files! {
+    CpuacctUsage "cpuacct" "cpuacct.usage";
+    CpuacctStat "cpuacct" "cpuacct.stat";
+    CpuStat "cpu" "cpu.stat";
+    CpuShares "cpu" "cpu.shares";
+    CpuCfsQuota "cpu" "cpu.cfs_quota_us";
+    CpuCfsPeriod "cpu" "cpu.cfs_period_us";
+    CpuWeight "cpu" "cpu.weight";
+    CpuMax "cpu" "cpu.max";
+    MemoryStat "memory" "memory.stat";
+    MemoryUsage "memory" "memory.usage_in_bytes";
+    MemoryMaxUsage "memory" "memory.max_usage_in_bytes";
+    MemoryFailcnt "memory" "memory.failcnt";
+    MemoryKmemUsage "memory" "memory.kmem.usage_in_bytes";
+    MemoryLimit "memory" "memory.limit_in_bytes";
+    MemoryMemswLimit "memory" "memory.memsw.limit_in_bytes";
+    MemorySoftLimit "memory" "memory.soft_limit_in_bytes";
+    MemoryCurrent "memory" "memory.current";
+    MemoryPeak "memory" "memory.peak";
+    MemoryEvents "memory" "memory.events";
+    MemorySwapCurrent "memory" "memory.swap.current";
+    MemoryMax "memory" "memory.max";
+    MemoryHigh "memory" "memory.high";
+    MemorySwapMax "memory" "memory.swap.max";
+    BlkioServiceBytes "blkio" "blkio.throttle.io_service_bytes_recursive";
+    BlkioServiced "blkio" "blkio.throttle.io_serviced_recursive";
+    IoStat "io" "io.stat";
+}
+
+/// Why a file of a cgroup could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadError {
+    /// The cgroup has ended; it leaves the tree at the next [`CgroupTree::refresh`].
+    Gone,
+    /// This kernel, or this cgroup, has no such file.
+    Absent,
+    /// Anything else.
+    Failed(Errno),
+}
+
+/// The root, the kubelet's slices, its pods and their containers, each in a slot that stays its own while it lives.
+#[derive(Debug)]
+pub struct CgroupTree {
+    mount: PathBuf,
+    /// The directories of the kubelet's tree are looked for in one hierarchy: of v1, the memory controller's.
+    directories: PathBuf,
+    /// The cgroup below which the kubelet has its own: empty for the root.
+    above: String,
+    version: Version,
+    slots: Vec<Option<Cgroup>>,
+    free: Vec<usize>,
+    by_path: HashMap<String, usize>,
+    watcher: Watcher,
+    budget: HandleBudget,
+    generation: u64,
+}
+
+impl CgroupTree {
+    /// The tree below the mounts; nothing is read before the first [`Self::refresh`].
+    pub fn new(paths: &Paths, budget: HandleBudget) -> Self {
+        let mount = paths.cgroups();
+        let version = if mount.join("cgroup.controllers").exists() { Version::V2 } else { Version::V1 };
+        let directories = match version {
+            Version::V2 => mount.clone(),
+            Version::V1 => {
+                let first = ["memory", "cpu", "cpuacct", "pids"]
+                    .into_iter()
+                    .map(|c| mount.join(c))
+                    .find(|p| p.is_dir());
+                first.unwrap_or_else(|| mount.join("memory"))
+            }
+        };
+        let above = paths.cgroup_root.as_deref().unwrap_or_default().trim_matches('/').to_owned();
+        CgroupTree {
+            mount,
+            directories,
+            above: if above.is_empty() { above } else { format!("/{above}") },
+            version,
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_path: HashMap::new(),
+            watcher: Watcher::new(),
+            budget,
+            generation: 0,
+        }
+    }
+
+    /// Which interface the node has.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Changes whenever a cgroup came or went.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The slots; an empty one is free.
+    pub fn slots(&self) -> &[Option<Cgroup>] {
+        &self.slots
+    }
+
+    /// The cgroups with their slots.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &Cgroup)> {
+        self.slots.iter().enumerate().filter_map(|(i, slot)| Some((i, slot.as_ref()?)))
+    }
+
+    /// The cgroups right below the one in a slot.
+    pub fn children(&self, slot: usize) -> impl Iterator<Item = &Cgroup> {
+        let children = self.slots[slot].as_ref().map_or(&[][..], |c| &c.children);
+        children.iter().filter_map(|child| self.slots[*child].as_ref())
+    }
+
+    /// The handles that are kept.
+    pub fn budget(&self) -> &HandleBudget {
+        &self.budget
+    }
+
+    /// Whether the kernel tells of new cgroups, so that none is looked for.
+    pub fn is_watched(&self) -> bool {
+        self.watcher.is_complete()
+    }
+
+    /// Takes up what came and went since the last time.
+    ///
+    /// # Errors
+    /// When there is no cgroup file system where it should be.
+    pub fn refresh(&mut self) -> io::Result<()> {
+        if !self.by_path.contains_key("/") {
+            let metadata = fs::metadata(&self.directories)?;
+            self.insert("/".to_owned(), CgroupKind::Root, &metadata);
+        }
+        self.find_kubepods();
+        let changed = if self.watcher.is_complete() { self.watcher.changed() } else { None };
+        let mut dirty = changed.unwrap_or_else(|| self.directories_of_pods());
+        dirty.extend(self.gone_parents());
+        dirty.sort_unstable();
+        dirty.dedup();
+        while let Some(slot) = dirty.pop() {
+            dirty.extend(self.rescan(slot));
+        }
+        Ok(())
+    }
+
+    /// Reads a file of the cgroup in a slot into the buffer.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn read(&mut self, slot: usize, file: CgroupFile, buffer: &mut Vec<u8>) -> Result<(), ReadError> {
+        let Some(cgroup) = self.slots.get_mut(slot).and_then(Option::as_mut) else {
+            return Err(ReadError::Gone);
+        };
+        if cgroup.gone {
+            return Err(ReadError::Gone);
+        }
+        let path = || file_path(&self.mount, self.version, &cgroup.path, file);
+        match cgroup.files[file as usize].read(&self.budget, path, buffer, false) {
+            Ok(()) => Ok(()),
+            // kernfs answers a handle of a removed cgroup so.
+            Err(Errno::NODEV) => {
+                cgroup.gone = true;
+                Err(ReadError::Gone)
+            }
+            Err(Errno::NOENT) if !below(&self.directories, &cgroup.path).exists() => {
+                cgroup.gone = true;
+                Err(ReadError::Gone)
+            }
+            Err(Errno::NOENT | Errno::OPNOTSUPP) => Err(ReadError::Absent),
+            Err(error) => Err(ReadError::Failed(error)),
+        }
+    }
+
+    /// The files that are kept open.
+    pub fn open_files(&self) -> impl Iterator<Item = PathBuf> {
+        self.iter().flat_map(move |(slot, cgroup)| {
+            let open =
+                CgroupFile::ALL.iter().filter(|f| matches!(cgroup.files[**f as usize], KeptFile::Open(_)));
+            open.map(move |file| self.file_path(slot, *file))
+        })
+    }
+
+    /// Where a file of the cgroup in a slot is.
+    pub fn file_path(&self, slot: usize, file: CgroupFile) -> PathBuf {
+        let cgroup = self.slots.get(slot).and_then(Option::as_ref).map_or("", |c| c.path.as_str());
+        file_path(&self.mount, self.version, cgroup, file)
+    }
+
+    /// The root above is not watched, so the kubelet's first cgroup is looked at each time.
+    fn find_kubepods(&mut self) {
+        for name in ["kubepods.slice", "kubepods"] {
+            let path = format!("{}/{name}", self.above);
+            let metadata = fs::metadata(below(&self.directories, &path)).ok();
+            if let Some(slot) = self.by_path.get(&path).copied() {
+                let inode = self.slots[slot].as_ref().map(|c| c.inode);
+                if metadata.as_ref().map(|m| m.ino()) == inode {
+                    return;
+                }
+                self.remove(slot);
+            }
+            if let Some(metadata) = metadata {
+                let mut dirty = vec![self.insert(path, CgroupKind::Slice, &metadata)];
+                while let Some(slot) = dirty.pop() {
+                    dirty.extend(self.rescan(slot));
+                }
+                return;
+            }
+        }
+    }
+
+    fn directories_of_pods(&self) -> Vec<usize> {
+        self.iter()
+            .filter(|(_, c)| matches!(c.kind, CgroupKind::Slice | CgroupKind::Pod { .. }))
+            .map(|(i, _)| i)
+            .collect()
+    }
+
+    fn gone_parents(&self) -> Vec<usize> {
+        let gone = |slot: &usize| self.slots[*slot].as_ref().is_none_or(|c| c.gone);
+        self.iter().filter(|(_, c)| c.gone || c.children.iter().any(gone)).map(|(i, _)| i).collect()
+    }
+
+    /// Compares a directory with what is known of it; returns the slots of new directories, whose own are to be read.
+    fn rescan(&mut self, slot: usize) -> Vec<usize> {
+        let Some(cgroup) = self.slots.get(slot).and_then(Option::as_ref) else { return Vec::new() };
+        if matches!(cgroup.kind, CgroupKind::Root | CgroupKind::Container { .. }) {
+            return Vec::new();
+        }
+        let parent = cgroup.path.clone();
+        let directory = below(&self.directories, &parent);
+        self.watcher.add(&directory, slot);
+        let Ok(entries) = fs::read_dir(&directory) else {
+            self.remove(slot);
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for entry in entries.flatten() {
+            if !entry.file_type().is_ok_and(|t| t.is_dir()) {
+                continue;
+            }
+            let Some(kind) = name::kind(&entry.file_name(), slot) else { continue };
+            let (Ok(metadata), Some(name)) =
+                (entry.metadata(), entry.file_name().to_str().map(str::to_owned))
+            else {
+                continue;
+            };
+            found.push((format!("{parent}/{name}"), kind, metadata));
+        }
+        let known = self.slots[slot].as_ref().map(|c| c.children.clone()).unwrap_or_default();
+        for child in known {
+            let still = self.slots[child].as_ref().is_some_and(|c| {
+                !c.gone && found.iter().any(|(path, _, m)| *path == c.path && m.ino() == c.inode)
+            });
+            if !still {
+                self.remove(child);
+            }
+        }
+        let mut new = Vec::new();
+        for (path, kind, metadata) in found {
+            if !self.by_path.contains_key(&path) {
+                let child = self.insert(path, kind, &metadata);
+                new.push(child);
+            }
+        }
+        let children: Vec<_> = self
+            .iter()
+            .filter(|(_, c)| c.path.rsplit_once('/').is_some_and(|(above, _)| above == parent))
+            .map(|(i, _)| i)
+            .collect();
+        if let Some(cgroup) = &mut self.slots[slot] {
+            cgroup.children = children;
+        }
+        new
+    }
+
+    fn insert(&mut self, path: String, kind: CgroupKind, metadata: &fs::Metadata) -> usize {
+        let cgroup = Cgroup {
+            path: path.clone(),
+            kind,
+            inode: metadata.ino(),
+            started: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+            seen: std::time::Instant::now(),
+            files: Default::default(),
+            children: Vec::new(),
+            gone: false,
+        };
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        self.slots[slot] = Some(cgroup);
+        self.by_path.insert(path, slot);
+        self.generation += 1;
+        slot
+    }
+
+    fn remove(&mut self, slot: usize) {
+        let Some(mut cgroup) = self.slots[slot].take() else { return };
+        for file in &mut cgroup.files {
+            file.close(&self.budget);
+        }
+        self.watcher.remove(slot);
+        self.by_path.remove(&cgroup.path);
+        self.free.push(slot);
+        self.generation += 1;
+        for child in cgroup.children {
+            self.remove(child);
+        }
+    }
+}
+
+fn below(root: &Path, path: &str) -> PathBuf {
+    root.join(path.trim_start_matches('/'))
+}
+
+fn file_path(mount: &Path, version: Version, cgroup: &str, file: CgroupFile) -> PathBuf {
+    let (controller, name) = file.place();
+    let tree = match version {
+        Version::V1 => mount.join(controller),
+        Version::V2 => mount.to_owned(),
+    };
+    below(&tree, cgroup).join(name)
+}
+
+#[cfg(test)]
+mod tests;

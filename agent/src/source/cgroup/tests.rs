@@ -1,0 +1,122 @@
+//! The tree follows what comes and goes below it.
+
+use super::*;
+
+struct Node(PathBuf);
+
+impl Node {
+    fn new(name: &str) -> Self {
+        let root = std::env::temp_dir().join(format!("cgroup-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&root);
+        fs::create_dir_all(root.join("fs/cgroup/kubepods/besteffort")).unwrap();
+        fs::write(root.join("fs/cgroup/cgroup.controllers"), "cpu").unwrap();
+        Node(root)
+    }
+
+    fn tree(&self) -> CgroupTree {
+        let paths =
+            Paths { procfs: "/proc".into(), sysfs: self.0.clone(), rootfs: "/".into(), cgroup_root: None };
+        let mut tree = CgroupTree::new(&paths, HandleBudget::new(100));
+        tree.refresh().unwrap();
+        tree
+    }
+
+    fn add(&self, cgroup: &str) {
+        fs::create_dir_all(self.0.join("fs/cgroup/kubepods").join(cgroup)).unwrap();
+        fs::write(self.0.join("fs/cgroup/kubepods").join(cgroup).join("memory.current"), "1\n").unwrap();
+    }
+
+    fn remove(&self, cgroup: &str) {
+        fs::remove_dir_all(self.0.join("fs/cgroup/kubepods").join(cgroup)).unwrap();
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn paths(tree: &CgroupTree) -> Vec<String> {
+    let mut paths: Vec<_> = tree.iter().map(|(_, c)| c.path.clone()).collect();
+    paths.sort();
+    paths
+}
+
+fn container(n: u8) -> String {
+    format!("{n:064x}")
+}
+
+#[test]
+fn pods_and_containers_come_and_go_with_and_without_watches() {
+    for watched in [true, false] {
+        let node = Node::new(if watched { "watched" } else { "walked" });
+        let mut tree = node.tree();
+        tree.watcher.incomplete = !watched;
+        assert_eq!(paths(&tree), ["/", "/kubepods", "/kubepods/besteffort"]);
+        let one = format!("besteffort/poda/{}", container(1));
+        node.add("besteffort/poda");
+        node.add(&one);
+        tree.refresh().unwrap();
+        assert_eq!(paths(&tree).len(), 5);
+        let two = format!("besteffort/poda/{}", container(2));
+        node.add(&two);
+        node.remove(&one);
+        tree.refresh().unwrap();
+        assert_eq!(paths(&tree).last().unwrap(), &format!("/kubepods/{two}"));
+        assert_eq!(paths(&tree).len(), 5);
+        node.remove("besteffort/poda");
+        node.add("podb");
+        tree.refresh().unwrap();
+        assert_eq!(paths(&tree), ["/", "/kubepods", "/kubepods/besteffort", "/kubepods/podb"]);
+    }
+}
+
+#[test]
+fn a_directory_of_the_same_name_is_another_cgroup() {
+    let node = Node::new("again");
+    node.add("poda");
+    let mut tree = node.tree();
+    let before = tree.iter().find(|(_, c)| c.path == "/kubepods/poda").unwrap().1.inode;
+    // Held open, so that the file system cannot give the number out again.
+    let _held = fs::File::open(node.0.join("fs/cgroup/kubepods/poda")).unwrap();
+    node.remove("poda");
+    node.add("poda");
+    tree.refresh().unwrap();
+    let after = tree.iter().find(|(_, c)| c.path == "/kubepods/poda").unwrap().1.inode;
+    assert_ne!(before, after);
+}
+
+#[test]
+fn handles_are_given_back_when_a_cgroup_goes() {
+    let node = Node::new("handles");
+    node.add("poda");
+    let mut tree = node.tree();
+    let slot = tree.iter().find(|(_, c)| c.path == "/kubepods/poda").unwrap().0;
+    let mut buffer = Vec::new();
+    tree.read(slot, CgroupFile::MemoryCurrent, &mut buffer).unwrap();
+    assert_eq!((buffer.as_slice(), tree.budget().open()), (&b"1\n"[..], 1));
+    assert_eq!(tree.read(slot, CgroupFile::MemoryPeak, &mut buffer), Err(ReadError::Absent));
+    node.remove("poda");
+    assert_eq!(tree.read(slot, CgroupFile::MemoryMax, &mut buffer), Err(ReadError::Gone));
+    tree.refresh().unwrap();
+    assert_eq!(tree.budget().open(), 0);
+    assert_eq!(tree.read(slot, CgroupFile::MemoryCurrent, &mut buffer), Err(ReadError::Gone));
+}
+
+#[test]
+fn the_kubelets_tree_may_come_later_and_below_another_cgroup() {
+    let node = Node::new("below");
+    let paths = Paths {
+        procfs: "/proc".into(),
+        sysfs: node.0.clone(),
+        rootfs: "/".into(),
+        cgroup_root: Some("/mine/".into()),
+    };
+    let mut tree = CgroupTree::new(&paths, HandleBudget::new(100));
+    tree.refresh().unwrap();
+    assert_eq!(super::tests::paths(&tree), ["/"]);
+    fs::create_dir_all(node.0.join("fs/cgroup/mine/kubepods/poda")).unwrap();
+    tree.refresh().unwrap();
+    assert_eq!(super::tests::paths(&tree), ["/", "/mine/kubepods", "/mine/kubepods/poda"]);
+}

@@ -1,0 +1,240 @@
+//! Files that are read again and again on a handle that stays open.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+/// How many handles may stay open; past it, files are opened for each read.
+#[derive(Debug)]
+pub struct HandleBudget {
+    most: usize,
+    open: AtomicUsize,
+}
+
+impl HandleBudget {
+    /// Handles left for sockets, directories and files that are not kept.
+    const RESERVE: usize = 256;
+
+    /// Raises the soft limit of open files to the hard one and takes what is left over the reserve.
+    pub fn from_limits() -> Self {
+        use rustix::process::{Resource, getrlimit, setrlimit};
+        let mut limit = getrlimit(Resource::Nofile);
+        let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+        if setrlimit(Resource::Nofile, raised).is_ok() {
+            limit = raised;
+        }
+        let most = limit.current.map_or(usize::MAX, |n| n as usize);
+        HandleBudget::new(most.saturating_sub(Self::RESERVE))
+    }
+
+    /// At most so many.
+    pub fn new(most: usize) -> Self {
+        HandleBudget { most, open: AtomicUsize::new(0) }
+    }
+
+    /// How many may be.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
+    /// How many are open.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    fn take(&self) -> bool {
+        self.open
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < self.most).then_some(n + 1))
+            .is_ok()
+    }
+
+    fn give_back(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One file that is read at every scrape.
+#[derive(Debug, Default)]
+pub enum KeptFile {
+    /// Not read yet, or the budget was spent when it was.
+    #[default]
+    Closed,
+    /// Kept open.
+    Open(OwnedFd),
+    /// The kernel has no such file here; it is not asked for again.
+    Absent,
+}
+
+impl KeptFile {
+    /// Reads the file into `buffer`, which it replaces; `path` is asked for only when the file must be opened.
+    ///
+    /// `whole` reads to the end; without it one read is enough where it does not fill the buffer, which holds for
+    /// the files of a cgroup: the kernel makes each in one piece (fs/kernfs/file.c, seq_file with a single record).
+    ///
+    /// # Errors
+    /// What the kernel says. `NOENT` once means absent for good, and is said again without asking.
+    pub fn read(
+        &mut self,
+        budget: &HandleBudget,
+        path: impl FnOnce() -> std::path::PathBuf,
+        buffer: &mut Vec<u8>,
+        whole: bool,
+    ) -> Result<(), Errno> {
+        match self {
+            KeptFile::Absent => Err(Errno::NOENT),
+            KeptFile::Open(fd) => read_at_start(fd, buffer, whole),
+            KeptFile::Closed => {
+                let fd = match open(&path()) {
+                    Ok(fd) => fd,
+                    Err(Errno::NOENT) => {
+                        *self = KeptFile::Absent;
+                        return Err(Errno::NOENT);
+                    }
+                    Err(error) => return Err(error),
+                };
+                let result = read_at_start(&fd, buffer, whole);
+                if budget.take() {
+                    *self = KeptFile::Open(fd);
+                }
+                result
+            }
+        }
+    }
+
+    /// Lets go of the handle.
+    pub fn close(&mut self, budget: &HandleBudget) {
+        if let KeptFile::Open(_) = std::mem::take(self) {
+            budget.give_back();
+        }
+    }
+}
+
+/// A file that could not be read.
+#[derive(Debug)]
+pub struct FileError {
+    /// The file.
+    pub path: std::path::PathBuf,
+    /// What the kernel says.
+    pub source: Errno,
+}
+
+/// A file of the machine that one collector reads at every scrape.
+#[derive(Debug)]
+pub struct NodeFile {
+    path: std::path::PathBuf,
+    file: KeptFile,
+    buffer: Vec<u8>,
+}
+
+impl NodeFile {
+    /// The file at this path; opened when first read.
+    pub fn new(path: std::path::PathBuf) -> Self {
+        NodeFile { path, file: KeptFile::Closed, buffer: Vec::new() }
+    }
+
+    /// The whole of it as it is now.
+    ///
+    /// # Errors
+    /// What the kernel says, with the path.
+    pub fn read(&mut self) -> Result<&[u8], FileError> {
+        // A machine has a handful of these, so they do not count against the budget of handles.
+        let unbounded = HandleBudget::new(usize::MAX);
+        if matches!(self.file, KeptFile::Absent) {
+            self.file = KeptFile::Closed;
+        }
+        match self.file.read(&unbounded, || self.path.clone(), &mut self.buffer, true) {
+            Ok(()) => Ok(&self.buffer),
+            Err(source) => Err(FileError { path: self.path.clone(), source }),
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Reads a file once.
+///
+/// # Errors
+/// What the kernel says.
+pub fn read_once(path: &Path, buffer: &mut Vec<u8>) -> Result<(), Errno> {
+    read_at_start(open(path)?, buffer, true)
+}
+
+fn open(path: &Path) -> Result<OwnedFd, Errno> {
+    // NONBLOCK: a FIFO in a place where a file is expected must not stop the agent.
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())
+}
+
+fn read_at_start(fd: impl AsFd, buffer: &mut Vec<u8>, whole: bool) -> Result<(), Errno> {
+    /// No file that is read here comes near it; what does is cut off.
+    const LONGEST: usize = 4 << 20;
+    if buffer.capacity() == 0 {
+        buffer.reserve(8 << 10);
+    }
+    buffer.clear();
+    loop {
+        if buffer.spare_capacity_mut().is_empty() {
+            buffer.reserve(buffer.capacity());
+        }
+        let offset = buffer.len() as u64;
+        let read = rustix::io::retry_on_intr(|| {
+            rustix::io::pread(&fd, rustix::buffer::spare_capacity(buffer), offset)
+        })?;
+        let full = buffer.len() == buffer.capacity();
+        if read == 0 || (!whole && !full) || buffer.len() >= LONGEST {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kept_file_is_read_again_from_its_start() {
+        let path = std::env::temp_dir().join(format!("kept-{}", std::process::id()));
+        std::fs::write(&path, "one").unwrap();
+        let budget = HandleBudget::new(1);
+        let (mut file, mut buffer) = (KeptFile::Closed, Vec::new());
+        file.read(&budget, || path.clone(), &mut buffer, true).unwrap();
+        assert_eq!(buffer, b"one");
+        std::fs::write(&path, "two and a half").unwrap();
+        file.read(&budget, || unreachable!("it is open"), &mut buffer, true).unwrap();
+        assert_eq!(buffer, b"two and a half");
+        assert_eq!(budget.open(), 1);
+        let mut second = KeptFile::Closed;
+        second.read(&budget, || path.clone(), &mut buffer, true).unwrap();
+        assert!(matches!(second, KeptFile::Closed), "the budget is spent");
+        file.close(&budget);
+        assert_eq!(budget.open(), 0);
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn an_absent_file_is_asked_for_once() {
+        let budget = HandleBudget::new(1);
+        let (mut file, mut buffer) = (KeptFile::Closed, Vec::new());
+        let missing = || std::env::temp_dir().join("no such file here");
+        assert_eq!(file.read(&budget, missing, &mut buffer, true), Err(Errno::NOENT));
+        assert_eq!(file.read(&budget, || unreachable!(), &mut buffer, true), Err(Errno::NOENT));
+    }
+
+    #[test]
+    fn a_file_longer_than_the_buffer_is_read_whole() {
+        let path = std::env::temp_dir().join(format!("long-{}", std::process::id()));
+        let text = "0123456789".repeat(5000);
+        std::fs::write(&path, &text).unwrap();
+        for whole in [true, false] {
+            let mut buffer = Vec::with_capacity(100);
+            read_at_start(open(&path).unwrap(), &mut buffer, whole).unwrap();
+            assert_eq!(buffer.len(), text.len());
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
+}

@@ -1,0 +1,268 @@
+//! The node's kubelet, asked for its pods.
+
+mod pod_list;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::{Request, StatusCode, header};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+
+pub use pod_list::{Pod, PodContainer, parse};
+
+/// How to reach the kubelet and how to trust it.
+#[derive(Clone, Debug)]
+pub struct KubeletOptions {
+    /// `--kubelet.url`, without a path.
+    pub url: String,
+    /// `--kubelet.token-file`, read again for each request since it is rotated.
+    pub token_file: Option<PathBuf>,
+    /// `--kubelet.ca-file`
+    pub ca_file: Option<PathBuf>,
+    /// `--kubelet.insecure-skip-verify`
+    pub insecure_skip_verify: bool,
+}
+
+/// Why the kubelet's answer is of no use; the variant's name is the label of the counter.
+#[derive(Debug, thiserror::Error)]
+pub enum KubeletError {
+    /// The options do not make a client.
+    #[error("{0}")]
+    Options(String),
+    /// The token cannot be read.
+    #[error("token {path}: {source}")]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel says.
+        source: std::io::Error,
+    },
+    /// No connection, or it broke.
+    #[error("{url}: {what}")]
+    Unreachable {
+        /// What was asked for.
+        url: String,
+        /// What the transport says.
+        what: String,
+    },
+    /// No answer in time.
+    #[error("{url}: no answer within {} s", .after.as_secs_f32())]
+    Slow {
+        /// What was asked for.
+        url: String,
+        /// The deadline.
+        after: Duration,
+    },
+    /// 401.
+    #[error(
+        "{url}: the kubelet does not accept the token (401); it takes only tokens for the API server's own audience"
+    )]
+    Unauthorized {
+        /// What was asked for.
+        url: String,
+    },
+    /// 403.
+    #[error("{url}: the token may not do this (403); grant `get` on `nodes/pods`: {body}")]
+    Forbidden {
+        /// What was asked for.
+        url: String,
+        /// What the kubelet says.
+        body: String,
+    },
+    /// Any other status.
+    #[error("{url}: status {status}")]
+    Status {
+        /// What was asked for.
+        url: String,
+        /// The status.
+        status: StatusCode,
+    },
+    /// The answer is not a list of pods.
+    #[error("{url}: not a list of pods: {what}")]
+    Garbage {
+        /// What was asked for.
+        url: String,
+        /// Where it stops making sense.
+        what: String,
+    },
+}
+
+impl KubeletError {
+    /// The label of the error's counter.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            KubeletError::Options(_) => "options",
+            KubeletError::Token { .. } => "token",
+            KubeletError::Unreachable { .. } => "unreachable",
+            KubeletError::Slow { .. } => "slow",
+            KubeletError::Unauthorized { .. } => "unauthorized",
+            KubeletError::Forbidden { .. } => "forbidden",
+            KubeletError::Status { .. } => "status",
+            KubeletError::Garbage { .. } => "garbage",
+        }
+    }
+
+    /// All of them, so that each counter is there before the first error.
+    pub const REASONS: [&'static str; 8] =
+        ["options", "token", "unreachable", "slow", "unauthorized", "forbidden", "status", "garbage"];
+}
+
+/// A client of one kubelet.
+#[derive(Debug)]
+pub struct Kubelet {
+    options: KubeletOptions,
+    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+}
+
+impl Kubelet {
+    /// An answer takes 10 ms with 100 pods; what is slower than this is not waited for.
+    const DEADLINE: Duration = Duration::from_secs(5);
+    /// 250 pods make about 1 MB.
+    const LONGEST_ANSWER: usize = 64 << 20;
+
+    /// A client with these options.
+    ///
+    /// # Errors
+    /// [`KubeletError::Options`] when the CA file cannot be used.
+    pub fn new(options: KubeletOptions) -> Result<Self, KubeletError> {
+        let tls = tls(&options)?;
+        let connector = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .build();
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        Ok(Kubelet { options, client })
+    }
+
+    /// The pods that the kubelet has bound to the node.
+    ///
+    /// # Errors
+    /// See [`KubeletError`].
+    pub async fn pods(&self) -> Result<Vec<Pod>, KubeletError> {
+        let url = format!("{}/pods", self.options.url.trim_end_matches('/'));
+        let body = match tokio::time::timeout(Self::DEADLINE, self.get(&url)).await {
+            Ok(body) => body?,
+            Err(_) => return Err(KubeletError::Slow { url, after: Self::DEADLINE }),
+        };
+        parse(&body).map_err(|error| KubeletError::Garbage { url, what: error.to_string() })
+    }
+
+    async fn get(&self, url: &str) -> Result<Bytes, KubeletError> {
+        let unreachable = |error: &dyn std::error::Error| KubeletError::Unreachable {
+            url: url.to_owned(),
+            what: chain(error),
+        };
+        let mut request = Request::get(url);
+        if let Some(path) = &self.options.token_file {
+            let token = tokio::fs::read_to_string(path)
+                .await
+                .map_err(|source| KubeletError::Token { path: path.clone(), source })?;
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.trim()));
+        }
+        let request = request.body(Empty::new()).map_err(|e| unreachable(&e))?;
+        let response = self.client.request(request).await.map_err(|e| unreachable(&e))?;
+        let status = response.status();
+        let limit = if status.is_success() { Self::LONGEST_ANSWER } else { 4096 };
+        let body = Limited::new(response.into_body(), limit).collect().await.map(|b| b.to_bytes());
+        match status {
+            StatusCode::OK => body.map_err(|e| unreachable(e.as_ref())),
+            StatusCode::UNAUTHORIZED => Err(KubeletError::Unauthorized { url: url.to_owned() }),
+            StatusCode::FORBIDDEN => Err(KubeletError::Forbidden {
+                url: url.to_owned(),
+                body: String::from_utf8_lossy(&body.unwrap_or_default()).trim().to_owned(),
+            }),
+            status => Err(KubeletError::Status { url: url.to_owned(), status }),
+        }
+    }
+}
+
+/// An error with its causes: a client's own text says only that the connection failed.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+fn tls(options: &KubeletOptions) -> Result<rustls::ClientConfig, KubeletError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| KubeletError::Options(e.to_string()))?;
+    if options.insecure_skip_verify {
+        let verifier = Arc::new(skip_verify::AcceptAny(provider));
+        return Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth());
+    }
+    let mut roots = rustls::RootCertStore::empty();
+    if let Some(path) = &options.ca_file {
+        use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+        let unusable = |what: String| KubeletError::Options(format!("CA file {}: {what}", path.display()));
+        let certificates = CertificateDer::pem_file_iter(path).map_err(|e| unusable(e.to_string()))?;
+        for certificate in certificates {
+            let certificate = certificate.map_err(|e| unusable(e.to_string()))?;
+            roots.add(certificate).map_err(|e| unusable(e.to_string()))?;
+        }
+        if roots.is_empty() {
+            return Err(unusable("no certificate in it".to_owned()));
+        }
+    }
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// What `--kubelet.insecure-skip-verify` asks for: a default kubelet has a certificate that nobody else signed.
+mod skip_verify {
+    use std::sync::Arc;
+
+    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+    use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+    use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+    use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+
+    #[derive(Debug)]
+    pub(super) struct AcceptAny(pub(super) Arc<CryptoProvider>);
+
+    impl ServerCertVerifier for AcceptAny {
+        fn verify_server_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signature: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signature: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.0.signature_verification_algorithms.supported_schemes()
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! A process of each container, found without the host's pid namespace.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::file::read_once;
+use super::text::lines;
+
+/// Looks through all processes for one of each container, by the ids that are the keys.
+///
+/// `cgroup.procs` is of no use without hostPID: through the host mount it is empty on v1 and zeros on v2. What
+/// `/proc/PID/cgroup` says is relative to the reader's own cgroup namespace (cgroup_namespaces(7)), so only the
+/// directory names in it are compared: a container's holds its id, which is unique on a node.
+pub fn find(procfs: &Path, wanted: &HashMap<String, usize>) -> Vec<(usize, u32)> {
+    let mut found = HashMap::new();
+    let mut buffer = Vec::new();
+    let Ok(entries) = std::fs::read_dir(procfs) else { return Vec::new() };
+    for entry in entries.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        if found.len() == wanted.len() {
+            break;
+        }
+        if let Some(slot) = container_of(procfs, pid, &mut buffer).and_then(|id| wanted.get(&id)) {
+            found.entry(*slot).or_insert(pid);
+        }
+    }
+    found.into_iter().collect()
+}
+
+/// The id of the container that a process is in.
+pub fn container_of(procfs: &Path, pid: u32, buffer: &mut Vec<u8>) -> Option<String> {
+    read_once(&procfs.join(pid.to_string()).join("cgroup"), buffer).ok()?;
+    lines(buffer).find_map(id_in)
+}
+
+/// `4:memory:/kubepods/pod<uid>/<id>`: the last run of 64 hexadecimal digits between separators.
+fn id_in(line: &[u8]) -> Option<String> {
+    let path = line.splitn(3, |b| *b == b':').nth(2)?;
+    let is_separator = |b: &u8| matches!(b, b'/' | b'-' | b'.');
+    let id = path.rsplit(is_separator).find(|p| p.len() == 64 && p.iter().all(u8::is_ascii_hexdigit))?;
+    String::from_utf8(id.to_vec()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_is_found_in_paths_of_both_drivers_and_of_another_namespace() {
+        let id = "0123456789abcdef".repeat(4);
+        for line in [
+            format!("4:memory:/kubepods/besteffort/pod20278a2f-19e0/{id}"),
+            format!("0::/kubepods.slice/kubepods-pod1_2.slice/cri-containerd-{id}.scope"),
+            format!("0::/../../kubepods-burstable-pod1_2.slice/crio-{id}.scope/init.scope"),
+        ] {
+            assert_eq!(id_in(line.as_bytes()).as_deref(), Some(id.as_str()), "{line}");
+        }
+        assert_eq!(id_in(b"0::/system.slice/containerd.service"), None);
+        assert_eq!(id_in(b"garbage"), None);
+    }
+}

@@ -1,0 +1,195 @@
+//! The stream from the operator: hears snapshots, answers verdicts, and comes back when it breaks.
+
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::proto::agent_config_client::AgentConfigClient;
+use protocol::proto::{self, agent_message, operator_message};
+use protocol::{Hello, MAX_MESSAGE_BYTES, PROTOCOL, Refusal, Report, Snapshot, Verdicts};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Endpoint;
+
+use crate::collector::capabilities;
+use crate::config::Config;
+use crate::telemetry::Telemetry;
+
+/// How to reach the operator and what to say there.
+pub struct Subscription {
+    /// `--operator`: tried in turn.
+    pub addresses: Vec<String>,
+    /// `--node-name`
+    pub node: String,
+    /// Where snapshots go.
+    pub config: Config,
+    /// Counts.
+    pub telemetry: Arc<Telemetry>,
+}
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+enum StreamError {
+    #[error("{0}")]
+    Transport(#[from] tonic::transport::Error),
+    #[error("{}: {}", .0.code(), .0.message())]
+    Status(Box<tonic::Status>),
+    #[error("{0}")]
+    Refused(String),
+    #[error("the operator closed the stream")]
+    Closed,
+}
+
+impl From<tonic::Status> for StreamError {
+    fn from(status: tonic::Status) -> Self {
+        StreamError::Status(Box::new(status))
+    }
+}
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A half-open connection is found within the sum of both.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+
+impl Subscription {
+    /// Follows the operator until the program ends. What is in force stays in force whenever nobody is heard.
+    pub async fn run(self, mut verdicts: Option<Verdicts>) {
+        let mut failures = 0u32;
+        let mut last_error = String::new();
+        loop {
+            for address in &self.addresses {
+                let Err(error) = self.follow(address, &mut verdicts, &mut failures).await;
+                self.telemetry.connected(false);
+                let text = format!("{address}: {error}");
+                if text != last_error {
+                    tracing::warn!("operator {text}; what is in force stays");
+                    last_error = text;
+                }
+            }
+            failures = failures.saturating_add(1);
+            tokio::time::sleep(backoff(failures, random())).await;
+        }
+    }
+
+    async fn follow(
+        &self,
+        address: &str,
+        verdicts: &mut Option<Verdicts>,
+        failures: &mut u32,
+    ) -> Result<std::convert::Infallible, StreamError> {
+        let channel = Endpoint::from_shared(address.to_owned())?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .connect()
+            .await?;
+        let mut client = AgentConfigClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        // Two: the hello, and the report on the snapshot that was already had. From then on each waits for its turn.
+        let (say, said) = mpsc::channel(2);
+        let in_force = self.config.in_force();
+        let hello = Hello {
+            protocol: PROTOCOL,
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: self.node.clone(),
+            capabilities: capabilities(),
+            in_force: in_force.revisions(),
+            digest: verdicts.as_ref().map(|v| v.digest.clone()).unwrap_or_default(),
+        };
+        send(&say, agent_message::Message::Hello(hello.into())).await?;
+        let mut stream = client.subscribe(ReceiverStream::new(said)).await?.into_inner();
+        while let Some(message) = stream.message().await? {
+            match message.message {
+                Some(operator_message::Message::Welcome(welcome)) => {
+                    self.welcome(&welcome, &say).await?;
+                    self.telemetry.connected(true);
+                    *failures = 0;
+                    tracing::info!(address, term = welcome.term, "following the operator");
+                    if let Some(verdicts) = verdicts {
+                        report(&say, Report::Verdicts(verdicts.clone())).await?;
+                    }
+                }
+                Some(operator_message::Message::Snapshot(message)) => {
+                    let answer = self.snapshot(message);
+                    if let Report::Verdicts(new) = &answer {
+                        *verdicts = Some(new.clone());
+                    }
+                    report(&say, answer).await?;
+                }
+                // A kind of message that a newer operator has.
+                None => {}
+            }
+        }
+        Err(StreamError::Closed)
+    }
+
+    async fn welcome(
+        &self,
+        welcome: &proto::Welcome,
+        say: &mpsc::Sender<proto::AgentMessage>,
+    ) -> Result<(), StreamError> {
+        if welcome.protocol != PROTOCOL {
+            let (theirs, ours) = (welcome.protocol, PROTOCOL);
+            return Err(StreamError::Refused(format!("it speaks protocol {theirs}, this agent {ours}")));
+        }
+        if let Err(refusal) = self.config.follow(&welcome.cluster, welcome.term) {
+            self.telemetry.snapshot("refused");
+            let text = refusal.message.clone();
+            report(say, Report::Refusal(refusal)).await?;
+            return Err(StreamError::Refused(text));
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self, message: proto::Snapshot) -> Report {
+        let digest = message.digest.clone();
+        match Snapshot::try_from(message) {
+            Ok(snapshot) => self.config.take_up(snapshot, &self.node),
+            Err(error) => {
+                self.telemetry.snapshot("refused");
+                tracing::error!("a snapshot that does not decode: {error}; what is in force stays");
+                Report::Refusal(Refusal {
+                    digest: digest.into(),
+                    reason: "NotDecodable".to_owned(),
+                    message: error.to_string(),
+                })
+            }
+        }
+    }
+}
+
+async fn report(say: &mpsc::Sender<proto::AgentMessage>, report: Report) -> Result<(), StreamError> {
+    send(say, agent_message::Message::Report(report.into())).await
+}
+
+async fn send(
+    say: &mpsc::Sender<proto::AgentMessage>,
+    message: agent_message::Message,
+) -> Result<(), StreamError> {
+    say.send(proto::AgentMessage { message: Some(message) }).await.map_err(|_| StreamError::Closed)
+}
+
+/// Full jitter: anywhere between nothing and a bound that doubles, so that agents cut off together do not come back
+/// together.
+fn backoff(failures: u32, random: u64) -> Duration {
+    let bound = Duration::from_millis(250).saturating_mul(1 << failures.min(8)).min(LONGEST_BACKOFF);
+    bound.mul_f64(random as f64 / u64::MAX as f64)
+}
+
+/// The standard library's hash keys are random, which is all that is needed here.
+fn random() -> u64 {
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_backoff_grows_to_half_a_minute_and_is_spread_from_zero() {
+        assert_eq!(backoff(1, u64::MAX), Duration::from_millis(500));
+        assert_eq!(backoff(40, u64::MAX), LONGEST_BACKOFF);
+        assert_eq!(backoff(40, 0), Duration::ZERO);
+    }
+}

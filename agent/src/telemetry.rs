@@ -1,0 +1,258 @@
+//! The agent's own metrics and logs.
+
+use std::sync::Mutex;
+
+use prometheus::proto::MetricFamily;
+use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+use crate::collector::CollectError;
+use crate::scrape::Part;
+use crate::source::cgroup::CgroupTree;
+use crate::source::kubelet::KubeletError;
+use crate::source::network::Networks;
+
+/// Everything that the agent says of itself.
+pub struct Telemetry {
+    registry: Registry,
+    collector_success: IntGaugeVec,
+    collector_duration: GaugeVec,
+    collector_errors: IntCounterVec,
+    scrapes: IntCounterVec,
+    series: IntGaugeVec,
+    refused: IntCounter,
+    cgroups: IntGauge,
+    cgroups_watched: IntGauge,
+    handles: IntGauge,
+    withheld: IntGauge,
+    kubelet_up: IntGauge,
+    kubelet_pods: IntGauge,
+    kubelet_errors: IntCounterVec,
+    operator_connected: IntGauge,
+    snapshots: IntCounterVec,
+    policies: IntGaugeVec,
+    source: IntGaugeVec,
+    failed: Mutex<std::collections::HashMap<&'static str, String>>,
+}
+
+impl Telemetry {
+    /// All at zero.
+    ///
+    /// # Errors
+    /// When two metrics have one name, which a test would find.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let build = int_gauge_vec(&registry, "build_info", "Which build this is.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let telemetry = Telemetry {
+            collector_success: int_gauge_vec(
+                &registry,
+                "collector_success",
+                "Whether a collector of containers did all of its work at the last scrape.",
+                &["collector"],
+            )?,
+            collector_duration: register(
+                &registry,
+                GaugeVec::new(
+                    opts(
+                        "collector_duration_seconds",
+                        "How long a collector of containers took at the last scrape.",
+                    ),
+                    &["collector"],
+                )?,
+            )?,
+            collector_errors: int_counter_vec(
+                &registry,
+                "collector_errors_total",
+                "Scrapes at which a collector did not do all of its work.",
+                &["collector", "reason"],
+            )?,
+            scrapes: int_counter_vec(&registry, "scrapes_total", "Answers to scrapes.", &["part"])?,
+            series: int_gauge_vec(&registry, "series", "Series that the last scrape gathered.", &["part"])?,
+            refused: register(
+                &registry,
+                IntCounter::with_opts(opts("requests_refused_total", "Requests beyond --web.max-requests."))?,
+            )?,
+            cgroups: int_gauge(&registry, "cgroups", "Cgroups of the kubelet, and the root.")?,
+            cgroups_watched: int_gauge(
+                &registry,
+                "cgroups_watched",
+                "Whether the kernel tells of new cgroups (1) or every directory is read (0).",
+            )?,
+            handles: int_gauge(
+                &registry,
+                "kept_handles",
+                "Files of cgroups and network namespaces that are kept open.",
+            )?,
+            withheld: int_gauge(
+                &registry,
+                "rows_withheld",
+                "Cgroups that are not exposed yet: whose they are is unknown.",
+            )?,
+            kubelet_up: int_gauge(
+                &registry,
+                "kubelet_up",
+                "Whether the kubelet's last answer could be used.",
+            )?,
+            kubelet_pods: int_gauge(&registry, "kubelet_pods", "Pods in the kubelet's last answer.")?,
+            kubelet_errors: int_counter_vec(
+                &registry,
+                "kubelet_errors_total",
+                "Requests to the kubelet that failed.",
+                &["reason"],
+            )?,
+            operator_connected: int_gauge(&registry, "operator_connected", "Whether an operator is heard.")?,
+            snapshots: int_counter_vec(
+                &registry,
+                "snapshots_total",
+                "Snapshots by what became of them.",
+                &["result"],
+            )?,
+            policies: int_gauge_vec(
+                &registry,
+                "policies",
+                "Policies of the last snapshot by verdict.",
+                &["outcome"],
+            )?,
+            source: int_gauge_vec(
+                &registry,
+                "config_source_info",
+                "Where the configuration in force is from.",
+                &["source"],
+            )?,
+            failed: Mutex::default(),
+            registry,
+        };
+        for reason in KubeletError::REASONS {
+            telemetry.kubelet_errors.with_label_values(&[reason]);
+        }
+        Ok(telemetry)
+    }
+
+    /// As the `prometheus` crate gathers them.
+    pub fn gather(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
+    }
+
+    /// A collector of containers has run.
+    pub fn collected(&self, collector: &str, seconds: f64, is_success: bool) {
+        self.collector_duration.with_label_values(&[collector]).set(seconds);
+        self.collector_success.with_label_values(&[collector]).set(i64::from(is_success));
+        if is_success {
+            self.failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(collector);
+        }
+    }
+
+    /// A collector has not done all of its work; an error is logged once until it changes.
+    pub fn collector_failed(&self, collector: &'static str, error: &CollectError) {
+        self.collector_errors.with_label_values(&[collector, error.reason()]).inc();
+        let text = error.to_string();
+        let mut failed = self.failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if failed.get(collector) != Some(&text) {
+            match error {
+                CollectError::Absent(_) => tracing::info!(collector, "{text}"),
+                _ => tracing::warn!(collector, "{text}"),
+            }
+            failed.insert(collector, text);
+        }
+    }
+
+    /// A collector does not run any more.
+    pub fn forget_collector(&self, collector: &str) {
+        // There is nothing to remove for a collector of the machine.
+        let _ = self.collector_success.remove_label_values(&[collector]);
+        let _ = self.collector_duration.remove_label_values(&[collector]);
+    }
+
+    /// A scrape is done.
+    pub fn scraped(&self, part: Part, series: usize) {
+        self.scrapes.with_label_values(&[part.word()]).inc();
+        self.series.with_label_values(&[part.word()]).set(series as i64);
+    }
+
+    /// A request was one too many.
+    pub fn refused(&self) {
+        self.refused.inc();
+    }
+
+    /// How the tree stands.
+    pub fn set_tree(&self, tree: &CgroupTree, networks: &Networks, withheld: usize) {
+        self.cgroups.set(tree.iter().count() as i64);
+        self.cgroups_watched.set(i64::from(tree.is_watched()));
+        self.handles.set((tree.budget().open() + networks.open()) as i64);
+        self.withheld.set(withheld as i64);
+    }
+
+    /// The kubelet answered, or did not.
+    pub fn kubelet(&self, answer: Result<usize, &KubeletError>) {
+        self.kubelet_up.set(i64::from(answer.is_ok()));
+        match answer {
+            Ok(pods) => self.kubelet_pods.set(pods as i64),
+            Err(error) => self.kubelet_errors.with_label_values(&[error.reason()]).inc(),
+        }
+    }
+
+    /// An operator is heard, or not any more.
+    pub fn connected(&self, is_connected: bool) {
+        self.operator_connected.set(i64::from(is_connected));
+    }
+
+    /// What became of a snapshot, or of the file in its place.
+    pub fn snapshot(&self, result: &str) {
+        self.snapshots.with_label_values(&[result]).inc();
+    }
+
+    /// How many policies got which verdict.
+    pub fn set_policies(&self, accepted: usize, with_warnings: usize, rejected: usize) {
+        for (outcome, count) in
+            [("accepted", accepted), ("accepted_with_warnings", with_warnings), ("rejected", rejected)]
+        {
+            self.policies.with_label_values(&[outcome]).set(count as i64);
+        }
+    }
+
+    /// Where the configuration in force is from.
+    pub fn set_source(&self, source: &str) {
+        self.source.reset();
+        self.source.with_label_values(&[source]).set(1);
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("exporter_agent_{name}"), help)
+}
+
+fn register<C: prometheus::core::Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: C,
+) -> Result<C, prometheus::Error> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn int_gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+    register(registry, IntGauge::with_opts(opts(name, help))?)
+}
+
+fn int_gauge_vec(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntGaugeVec, prometheus::Error> {
+    register(registry, IntGaugeVec::new(opts(name, help), labels)?)
+}
+
+fn int_counter_vec(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntCounterVec, prometheus::Error> {
+    register(registry, IntCounterVec::new(opts(name, help), labels)?)
+}
+
+/// Where the log goes and how much of it there is.
+pub fn log_to_stderr(level: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_new(level).unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+}

@@ -1,0 +1,112 @@
+//! Between collecting and exposing: each row of the tree gets its view (select) and its labels (enrich).
+
+mod enrich;
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::plan::{NODE_VIEW, Plan};
+use crate::pods::{Owned, Owner, PodIndex};
+use crate::source::cgroup::{CgroupKind, CgroupTree};
+
+/// What is exposed of one cgroup.
+#[derive(Debug)]
+pub enum Row {
+    /// Nothing: the slot is free.
+    Vacant,
+    /// Nothing yet: nobody has told whose it is.
+    Withheld,
+    /// The families of a view, with these labels.
+    Shown {
+        /// Which families.
+        view: usize,
+        /// The labels, escaped, without braces.
+        labels: Box<[u8]>,
+    },
+}
+
+/// The rows by slot, made again only when something that they depend on has changed.
+#[derive(Debug, Default)]
+pub struct Rows {
+    rows: Vec<Row>,
+    sandboxes: HashMap<usize, String>,
+    views: Vec<usize>,
+    made_of: Option<(u64, u64, u64)>,
+    withheld: usize,
+}
+
+impl Rows {
+    /// How long a row is withheld while nobody tells whose it is.
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    /// Makes the rows again, if anything changed.
+    pub fn update(
+        &mut self,
+        tree: &CgroupTree,
+        pods: &PodIndex,
+        plan: &mut Plan,
+        plan_number: u64,
+        image: &str,
+    ) {
+        let of = (tree.generation(), pods.generation(), plan_number);
+        if self.made_of == Some(of) && self.withheld == 0 {
+            return;
+        }
+        self.made_of = Some(of);
+        self.rows.clear();
+        self.sandboxes.clear();
+        self.views = vec![NODE_VIEW];
+        self.withheld = 0;
+        let now = Instant::now();
+        for (slot, cgroup) in tree.slots().iter().enumerate() {
+            let Some(cgroup) = cgroup else {
+                self.rows.push(Row::Vacant);
+                continue;
+            };
+            let owned = match pods.owner(tree, slot, image) {
+                Owner::Nobody => Owned::default(),
+                Owner::Pod(owned) => owned,
+                Owner::Unknown if now.duration_since(cgroup.seen) < Self::PATIENCE => {
+                    self.withheld += 1;
+                    self.rows.push(Row::Withheld);
+                    continue;
+                }
+                Owner::Unknown => Owned::default(),
+            };
+            let view = match owned.labels {
+                Some(labels) => plan.view_of_pod(owned.namespace, labels),
+                None => NODE_VIEW,
+            };
+            if !self.views.contains(&view) {
+                self.views.push(view);
+            }
+            if cgroup.kind == CgroupKind::Root {
+                self.sandboxes.insert(slot, "/".to_owned());
+            } else if owned.is_sandbox && !owned.host_network {
+                self.sandboxes.insert(slot, owned.id.to_owned());
+            }
+            let labels = enrich::labels(&cgroup.path, &owned, &plan.view(view).pod_labels);
+            self.rows.push(Row::Shown { view, labels });
+        }
+    }
+
+    /// The row of a slot.
+    pub fn get(&self, slot: usize) -> &Row {
+        self.rows.get(slot).unwrap_or(&Row::Vacant)
+    }
+
+    /// Whether any row shows this family: what none shows need not be read.
+    pub fn wants(&self, plan: &Plan, family: usize) -> bool {
+        self.views.iter().any(|view| plan.view(*view).exposes[family])
+    }
+
+    /// The slots of the sandboxes whose network is asked for, with their ids; `/` is the machine.
+    pub fn sandboxes(&self) -> &HashMap<usize, String> {
+        &self.sandboxes
+    }
+
+    /// How many rows are withheld.
+    pub fn withheld(&self) -> usize {
+        self.withheld
+    }
+}

@@ -1,0 +1,125 @@
+//! The README's test command: every tier in order, each with its time, and what could not run with its reason.
+
+#![expect(clippy::print_stdout, reason = "what it prints is what it is for")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+/// A tier: its name on the command line, and what it does.
+type Tier = (&'static str, fn() -> Result<()>);
+
+/// From the cheapest to the dearest.
+const TIERS: &[Tier] = &[
+    ("format", format),
+    ("lint", lint),
+    ("unit", unit),
+    ("promtool", promtool),
+    ("deny", deny),
+    ("e2e", e2e),
+];
+
+/// The version that is installed when no other is there; `deny.toml` is written for it.
+const CARGO_DENY: &str = "0.20.2";
+
+fn main() -> ExitCode {
+    let asked: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(unknown) = asked.iter().find(|a| !TIERS.iter().any(|(name, _)| name == a)) {
+        let names: Vec<_> = TIERS.iter().map(|(name, _)| *name).collect();
+        println!("no tier `{unknown}`; there are {}", names.join(", "));
+        return ExitCode::FAILURE;
+    }
+    let start = Instant::now();
+    for (name, run) in TIERS.iter().filter(|(name, _)| asked.is_empty() || asked.iter().any(|a| a == name)) {
+        println!("\n=== {name}");
+        let tier = Instant::now();
+        if let Err(error) = run() {
+            println!("=== {name} failed: {error:#}");
+            return ExitCode::FAILURE;
+        }
+        println!("=== {name}: {:.0} s", tier.elapsed().as_secs_f64());
+    }
+    println!("\nall of it: {:.0} s", start.elapsed().as_secs_f64());
+    ExitCode::SUCCESS
+}
+
+fn format() -> Result<()> {
+    cargo(&["fmt", "--all", "--check"])
+}
+
+fn lint() -> Result<()> {
+    cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])
+}
+
+fn unit() -> Result<()> {
+    cargo(&["test", "--workspace", "--exclude", "e2e"])?;
+    cargo(&["test", "-p", "e2e", "--lib", "--bins"])
+}
+
+fn e2e() -> Result<()> {
+    cargo(&["test", "-p", "e2e", "--test", "e2e"])
+}
+
+/// Every golden exposition, judged by the program that will read it. What it finds in the replaced exporters' own
+/// output too is kept in a file, since their names are kept.
+fn promtool() -> Result<()> {
+    let promtool = e2e::parts::PROMTOOL.program("promtool")?;
+    let agent = root().join("agent");
+    let accepted = std::fs::read_to_string(agent.join("promtool-accepted.txt"))?;
+    let accepted: Vec<&str> = accepted.lines().filter(|l| !l.starts_with('#')).collect();
+    let mut judged = 0;
+    for golden in goldens(&agent.join("fixtures"))? {
+        let exposition = std::fs::File::open(&golden)?;
+        let output = Command::new(&promtool).args(["check", "metrics"]).stdin(exposition).output()?;
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        let new: Vec<_> = said.lines().filter(|l| !l.is_empty() && !accepted.contains(l)).collect();
+        ensure!(new.is_empty(), "{}:\n{}", golden.display(), new.join("\n"));
+        judged += 1;
+    }
+    ensure!(judged > 0, "no golden exposition to judge");
+    println!("{judged} golden expositions: nothing beyond agent/promtool-accepted.txt");
+    Ok(())
+}
+
+/// Licences, sources and banned crates. Advisories need their database, which CI machines may not reach.
+fn deny() -> Result<()> {
+    let tools = e2e::parts::cache()?.join("..").join("tools").join(format!("cargo-deny-{CARGO_DENY}"));
+    let program = tools.join("bin/cargo-deny");
+    if !program.is_file() {
+        println!("installing cargo-deny {CARGO_DENY} (about 5 min the first time)");
+        let folder = tools.to_string_lossy();
+        cargo(&["install", "cargo-deny", "--version", CARGO_DENY, "--locked", "--quiet", "--root", &folder])?;
+    }
+    run(Command::new(program).args(["--log-level", "error", "check", "bans", "licenses", "sources"]))
+}
+
+fn goldens(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for node in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let expected = node?.path().join("expected");
+        for file in std::fs::read_dir(&expected).into_iter().flatten() {
+            found.push(file?.path());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    // The one that runs this, so that the toolchain is the same.
+    run(Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())).args(arguments))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let status = command.current_dir(root()).status().with_context(|| format!("cannot start {command:?}"))?;
+    if !status.success() {
+        bail!("{command:?} ended with {status}");
+    }
+    Ok(())
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}

@@ -1,0 +1,41 @@
+# Every command there is; CI runs the same.
+
+# What there is.
+default:
+    @just --list
+
+# The main job, live on a real cluster (root); alone on this host without root.
+run:
+    cargo up
+
+# Formats every source file.
+fmt:
+    cargo fmt --all
+
+# What a reader need not look for by eye.
+lint:
+    cargo verify format lint deny
+
+# Unit and golden tests.
+test:
+    cargo verify unit promtool
+
+# The real node.
+e2e:
+    cargo verify e2e
+
+# Everything that CI runs, in its order.
+check:
+    cargo verify
+
+# What it costs, as ratios.
+bench *ARGS:
+    cargo bench -p benches {{ARGS}}
+
+# Writes every generated and golden file anew; look at the difference before you commit it.
+generate:
+    UPDATE_EXPECT=1 cargo test -q --workspace --exclude e2e
+
+# Copies from a real node the files that the agent reads, as a new fixture.
+record-node NAME *ARGS:
+    cargo run -q -p agent --bin record-node -- agent/fixtures/{{NAME}} {{ARGS}}
