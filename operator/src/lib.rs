@@ -1,5 +1,17 @@
 //! Deciding: gather → validate → compile → publish → report.
 
-pub mod compile;
-pub mod validate;
 pub mod world;
+
+pub mod agents;
+pub mod compile;
+pub mod gather;
+pub mod publish;
+pub mod report;
+pub mod validate;
+
+pub mod elect;
+pub mod offline;
+pub mod reconcile;
+pub mod run;
+pub mod serve;
+pub mod telemetry;

@@ -1,0 +1,139 @@
+//! The operator's own logs and metrics.
+
+use crds::Reason;
+use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
+use prometheus::{Registry, TextEncoder};
+use tracing_subscriber::EnvFilter;
+
+/// The operator's metrics. Every label's values are a fixed set; a message never becomes one.
+#[derive(Clone, Debug)]
+pub struct Telemetry {
+    registry: Registry,
+    /// Passes over the whole world.
+    pub reconciles: IntCounter,
+    /// What a pass took.
+    pub reconcile_seconds: Histogram,
+    /// Agents with a stream.
+    pub connected_agents: IntGauge,
+    /// Snapshots handed to agents.
+    pub snapshots_published: IntCounter,
+    /// Streams that were refused, by reason.
+    pub streams_refused: IntCounterVec,
+    /// Policies by condition and its status.
+    policies: IntGaugeVec,
+    /// Policies that are not accepted, by reason.
+    policies_rejected: IntGaugeVec,
+    /// Statuses written, by outcome.
+    pub status_writes: IntCounterVec,
+    /// Events recorded, by outcome.
+    pub events: IntCounterVec,
+    /// Failures of the watches, by resource.
+    pub watch_errors: IntCounterVec,
+    /// Whether this replica leads.
+    pub leader: IntGauge,
+}
+
+/// Of how many policies a condition has which status.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    /// `Accepted` is True.
+    pub accepted: i64,
+    /// `Accepted` is False.
+    pub rejected: i64,
+    /// `Programmed` is True.
+    pub programmed: i64,
+    /// `Programmed` is False.
+    pub pending: i64,
+}
+
+impl Telemetry {
+    /// Registers every metric.
+    ///
+    /// # Errors
+    /// When a name is not valid or is taken: a mistake in this file.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let counter = |name: &str, help: &str| {
+            let metric = IntCounter::new(format!("exporter_operator_{name}"), help)?;
+            registry.register(Box::new(metric.clone())).map(|()| metric)
+        };
+        let gauge = |name: &str, help: &str| {
+            let metric = IntGauge::new(format!("exporter_operator_{name}"), help)?;
+            registry.register(Box::new(metric.clone())).map(|()| metric)
+        };
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let metric = IntCounterVec::new(Opts::new(format!("exporter_operator_{name}"), help), labels)?;
+            registry.register(Box::new(metric.clone())).map(|()| metric)
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            let metric = IntGaugeVec::new(Opts::new(format!("exporter_operator_{name}"), help), labels)?;
+            registry.register(Box::new(metric.clone())).map(|()| metric)
+        };
+        let reconcile_seconds = Histogram::with_opts(
+            HistogramOpts::new(
+                "exporter_operator_reconcile_duration_seconds",
+                "What a pass over the whole world took, without the writing of statuses.",
+            )
+            .buckets(prometheus::exponential_buckets(0.0005, 4.0, 8)?),
+        )?;
+        registry.register(Box::new(reconcile_seconds.clone()))?;
+        gauges("build_info", "The version of the operator.", &["version"])?
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
+        Ok(Telemetry {
+            reconciles: counter("reconciles_total", "Passes over the whole world.")?,
+            connected_agents: gauge("connected_agents", "Agents that have a stream to this replica.")?,
+            snapshots_published: counter("snapshots_published_total", "Snapshots handed to agents.")?,
+            streams_refused: counters(
+                "streams_refused_total",
+                "Streams of agents that were refused or ended by this replica.",
+                &["reason"],
+            )?,
+            policies: gauges("policies", "Policies by condition and its status.", &["condition", "status"])?,
+            policies_rejected: gauges("policies_rejected", "Policies that are not accepted.", &["reason"])?,
+            status_writes: counters("status_writes_total", "Statuses of policies written.", &["outcome"])?,
+            events: counters("events_total", "Events recorded.", &["outcome"])?,
+            watch_errors: counters("watch_errors_total", "Failures of watches.", &["resource"])?,
+            leader: gauge("leader", "1 where this replica leads, 0 elsewhere.")?,
+            reconcile_seconds,
+            registry,
+        })
+    }
+
+    /// Says how many policies are in which state.
+    pub fn count_policies(&self, tally: Tally, rejected: impl Iterator<Item = Reason>) {
+        use crds::ConditionType::{Accepted, Programmed};
+        for (condition, status, count) in [
+            (Accepted, "True", tally.accepted),
+            (Accepted, "False", tally.rejected),
+            (Programmed, "True", tally.programmed),
+            (Programmed, "False", tally.pending),
+        ] {
+            self.policies.with_label_values(&[condition.as_str(), status]).set(count);
+        }
+        // A reason that no policy has any more is not remembered.
+        self.policies_rejected.reset();
+        for reason in rejected {
+            self.policies_rejected.with_label_values(&[reason.as_str()]).inc();
+        }
+    }
+
+    /// The exposition.
+    pub fn text(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "cannot write the metrics");
+        }
+        text
+    }
+}
+
+/// Writes logs to standard error: `level` is a word such as `info`, or a list of directives as `RUST_LOG` takes it.
+///
+/// # Errors
+/// When the level is not one.
+pub fn log_to_stderr(level: &str) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(level).map_err(|e| anyhow::anyhow!("--log.level={level}: {e}"))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    Ok(())
+}
