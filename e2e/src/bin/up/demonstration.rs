@@ -7,6 +7,7 @@ use e2e::cluster::Cluster;
 use e2e::exposition::Exposition;
 use e2e::interrupt;
 use e2e::product::{self, Agent, POLICIES};
+use e2e::programs::{self, AGENT, OPERATOR, WORKLOAD};
 use e2e::progress::Step;
 use e2e::wait::wait_for_every;
 use serde_json::{Value, json};
@@ -37,6 +38,9 @@ pub(crate) fn bare(nodes: u8) -> Result<()> {
 /// Runs it until Ctrl-C, or to its end.
 pub(crate) fn run(nodes: u8, once: bool) -> Result<()> {
     interrupt::watch()?;
+    // First, so that no cluster stands idle while cargo works.
+    println!("building the operator, the agent and the sample workload");
+    programs::build(&[OPERATOR, AGENT, WORKLOAD])?;
     // Never the cluster of KUBECONFIG: a demonstration has no business there.
     let cluster = Cluster::own(nodes)?;
     let result = show(&cluster, once);
@@ -92,25 +96,38 @@ impl<'a> Live<'a> {
         const SELDOM: usize = 30;
         for frame in 1..=frames {
             self.pause()?;
-            let response = self.agent.get(self.cluster, "/metrics", &[])?;
-            let now = (Instant::now(), Exposition::parse(response.text()?)?);
-            let table = Table::of(&self.before.1, &now.1, now.0 - self.before.0);
-            let mut lines = self.picture(&table);
-            lines.push(self.screen.styled(
-                Style::Dim,
-                &format!(
-                    "{} series, {} kB, scraped in {:.1} ms",
-                    now.1.samples().len(),
-                    response.body.len() / 1000,
-                    response.took.as_secs_f64() * 1000.0
-                ),
-            ));
-            self.before = now;
+            let lines = match self.frame() {
+                Ok(lines) => lines,
+                // Whoever plays with the cluster may well restart the agent.
+                Err(error) if frames == usize::MAX => {
+                    if let Some(agent) =
+                        Agent::all(self.cluster).ok().and_then(|agents| agents.into_iter().next())
+                    {
+                        self.agent = agent;
+                    }
+                    vec![format!("no answer from the agent of {}: {error:#}", self.agent.node)]
+                }
+                Err(error) => return Err(error),
+            };
             if self.screen.is_terminal() || frame == frames || frame % SELDOM == 0 {
                 self.screen.draw(&lines);
             }
         }
         Ok(())
+    }
+
+    /// Scrapes, and makes a picture of the difference from the scrape before.
+    fn frame(&mut self) -> Result<Vec<String>> {
+        let response = self.agent.get(self.cluster, "/metrics", &[])?;
+        let now = (Instant::now(), Exposition::parse(response.text()?)?);
+        let table = Table::of(&self.before.1, &now.1, now.0 - self.before.0);
+        let mut lines = self.picture(&table);
+        let (series, size) = (now.1.samples().len(), response.body.len() / 1000);
+        let milliseconds = response.took.as_secs_f64() * 1000.0;
+        let summary = format!("{series} series, {size} kB, scraped in {milliseconds:.1} ms");
+        lines.push(self.screen.styled(Style::Dim, &summary));
+        self.before = now;
+        Ok(lines)
     }
 
     /// Applies the first sample policy and returns its name.
@@ -203,7 +220,7 @@ impl<'a> Live<'a> {
                     (false, false) => text,
                 }
             });
-            cells.collect::<Vec<_>>().join("  ")
+            cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
         };
         let mut lines = vec![String::new(), line(&table.head, true)];
         lines.extend(table.rows.iter().map(|row| line(row, false)));
