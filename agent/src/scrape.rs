@@ -163,6 +163,17 @@ impl Scraper {
 
     /// Measures, and writes the exposition.
     pub fn scrape(&mut self, part: Part, format: Format, out: &mut Vec<u8>) {
+        self.gather(part);
+        self.expose(format, out);
+        self.telemetry.scraped(part, self.samples.len());
+        if part.has_agent() {
+            text::own(out, format, &self.telemetry.gather());
+        }
+        text::end(out, format);
+    }
+
+    /// Collects, and brings the rows up to date.
+    pub fn gather(&mut self, part: Part) {
         self.samples.clear();
         if part.has_cgroups() && self.running.iter().any(|r| matches!(r.collector, Runner::Cgroups(_))) {
             self.refresh();
@@ -173,21 +184,12 @@ impl Scraper {
                 self.collect(i);
             }
         }
-        text::families(
-            out,
-            format,
-            &self.samples,
-            &self.rows,
-            &self.plan,
-            Families::count()..Families::count() + 2,
-            FAMILIES,
-        );
-        let series = self.samples.len();
-        self.telemetry.scraped(part, series);
-        if part.has_agent() {
-            text::own(out, format, &self.telemetry.gather());
-        }
-        text::end(out, format);
+    }
+
+    /// Writes what was gathered.
+    pub fn expose(&self, format: Format, out: &mut Vec<u8>) {
+        let own = Families::count()..Families::count() + FAMILIES.len();
+        text::families(out, format, &self.samples, &self.rows, &self.plan, own, FAMILIES);
     }
 
     /// The samples of the last scrape.

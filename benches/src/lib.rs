@@ -1,1 +1,4 @@
-//! Placeholder until its first module lands.
+//! What the benches share: deterministic synthetic nodes, and how a ratio is measured.
+
+pub mod measure;
+pub mod synthetic;

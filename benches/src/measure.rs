@@ -1,0 +1,57 @@
+//! Times two things in turn, so that their ratio holds although the machine's speed drifts.
+
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// What one thing cost, each figure a median.
+#[derive(Clone, Copy, Debug)]
+pub struct Cost {
+    /// Processor time of this thread.
+    pub cpu: Duration,
+    /// Time that passed.
+    pub wall: Duration,
+}
+
+/// Runs each of the two in turn, so many times after a tenth of that to warm up.
+///
+/// Returns the cost of each, and the median of the ratios of processor time, pair by pair.
+pub fn pair(rounds: usize, mut one: impl FnMut(), mut other: impl FnMut()) -> (Cost, Cost, f64) {
+    for _ in 0..rounds.div_ceil(10) {
+        one();
+        other();
+    }
+    let runs: Vec<_> = (0..rounds).map(|_| (timed(&mut one), timed(&mut other))).collect();
+    let ratio = |(one, other): &(Cost, Cost)| one.cpu.as_secs_f64() / other.cpu.as_secs_f64();
+    let mut ratios: Vec<f64> = runs.iter().map(ratio).collect();
+    ratios.sort_by(f64::total_cmp);
+    (median(runs.iter().map(|r| r.0)), median(runs.iter().map(|r| r.1)), ratios[ratios.len() / 2])
+}
+
+/// Runs one thing so many times after a tenth of that to warm up.
+pub fn alone(rounds: usize, mut one: impl FnMut()) -> Cost {
+    pair(rounds, &mut one, || ()).0
+}
+
+fn timed(run: &mut impl FnMut()) -> Cost {
+    let (cpu, wall) = (thread_time(), Instant::now());
+    run();
+    Cost { cpu: thread_time() - cpu, wall: wall.elapsed() }
+}
+
+fn thread_time() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32)
+}
+
+fn median(costs: impl Iterator<Item = Cost>) -> Cost {
+    let (mut cpu, mut wall): (Vec<_>, Vec<_>) = costs.map(|c| (c.cpu, c.wall)).unzip();
+    cpu.sort();
+    wall.sort();
+    Cost { cpu: cpu[cpu.len() / 2], wall: wall[wall.len() / 2] }
+}
+
+/// A duration as a person reads it in a table.
+pub fn text(duration: Duration) -> String {
+    format!("{:.3} ms", duration.as_secs_f64() * 1e3)
+}
