@@ -3,7 +3,8 @@
 mod ask;
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -152,20 +153,27 @@ impl NodeCollector for Filesystem {
 }
 
 impl Selection {
-    /// The mounts of a file of mounts that are to be given, each once: a mount over an equal one makes no second series.
+    /// The mounts of a file of mounts that are to be given, each once: of those with the same labels, the kernel speaks
+    /// of the one on top, which comes last.
     fn mounts(&self, text: &[u8]) -> Mounts {
         let (text, is_whole) = whole_lines(text);
         let mut fault = (!is_whole).then(|| "ends in the middle".to_owned());
-        let (mut list, mut places, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+        let (mut list, mut places, mut known) = (Vec::<Mount>::new(), Vec::new(), HashMap::new());
         for line in lines(text) {
             let Some((mount, place)) = parse(line, &self.rootfs) else {
                 fault = Some(format!("`{}` is not a mount", label(line)));
                 continue;
             };
-            let is_new = seen.insert((mount.device.clone(), mount.point.clone(), mount.fstype.clone()));
-            if is_new && !self.points.ignores(&mount.point) && !self.types.ignores(&mount.fstype) {
-                list.push(mount);
-                places.push(place);
+            if self.points.ignores(&mount.point) || self.types.ignores(&mount.fstype) {
+                continue;
+            }
+            match known.entry((mount.device.clone(), mount.point.clone(), mount.fstype.clone())) {
+                Entry::Occupied(below) => list[*below.get()] = mount,
+                Entry::Vacant(free) => {
+                    free.insert(list.len());
+                    list.push(mount);
+                    places.push(place);
+                }
             }
         }
         Mounts { list, places: places.into(), fault }
