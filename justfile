@@ -38,4 +38,4 @@ generate:
 
 # Copies from a real node the files that the agent reads, as a new fixture.
 record-node NAME *ARGS:
-    cargo run -q -p agent --bin record-node -- agent/fixtures/{{NAME}} {{ARGS}}
+    cargo run -q -p agent --example record-node -- {{ARGS}} agent/fixtures/{{NAME}}
