@@ -1,0 +1,13 @@
+//! What the agent promises of every collector: what it gives of recorded nodes, and what it is called.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
+
+#[path = "agent/fixture.rs"]
+mod fixture;
+#[path = "agent/generated.rs"]
+mod generated;
+#[path = "agent/golden.rs"]
+mod golden;
+#[path = "agent/kubelet.rs"]
+mod kubelet;
+#[path = "agent/list.rs"]
+mod list;

@@ -1,0 +1,170 @@
+//! Recorded nodes, and what the agent exposes of them.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
+
+use agent::expose::text::Format;
+use agent::plan::Plan;
+use agent::scrape::{Part, Scraper};
+use agent::source::Paths;
+use agent::telemetry::Telemetry;
+use protocol::Facts;
+
+/// A folder in `fixtures/`.
+pub(crate) struct Fixture {
+    pub(crate) name: String,
+    pub(crate) folder: PathBuf,
+}
+
+/// Text in Prometheus' format, by family.
+pub(crate) type Exposition = BTreeMap<String, Family>;
+
+/// One family of an exposition.
+#[derive(Debug, Default)]
+pub(crate) struct Family {
+    pub(crate) kind: String,
+    pub(crate) help: String,
+    /// Label set, as sorted pairs, and value.
+    pub(crate) series: BTreeMap<Vec<(String, String)>, f64>,
+}
+
+/// The sandbox's image is a flag of the agent, since no file tells it; on the recorded nodes it is this one.
+const SANDBOX_IMAGE: &str = "docker.io/local/pause:1";
+
+impl Fixture {
+    /// All of them.
+    pub(crate) fn all() -> Vec<Self> {
+        let entries = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")).unwrap();
+        let mut folders: Vec<_> =
+            entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
+        folders.sort();
+        let name = |folder: &Path| folder.file_name().unwrap().to_str().unwrap().to_owned();
+        folders.into_iter().map(|folder| Fixture { name: name(&folder), folder }).collect()
+    }
+
+    /// What the kubelet said of its cgroups, where that is recorded.
+    pub(crate) fn cadvisor(&self) -> Option<Exposition> {
+        Some(parse(&fs::read_to_string(self.folder.join("kubelet/cadvisor.prom")).ok()?))
+    }
+
+    /// What an agent with its defaults exposes of the node.
+    pub(crate) fn scrape(&self) -> Exposition {
+        let copy = Copy::new(self);
+        let paths = Paths {
+            procfs: copy.0.join("proc"),
+            sysfs: copy.0.join("sys"),
+            rootfs: copy.0.clone(),
+            cgroup_root: None,
+        };
+        let plan = Plan::new(Vec::new(), Facts::default(), &Default::default());
+        let telemetry = Arc::new(Telemetry::new().unwrap());
+        let mut scraper = Scraper::new(paths, SANDBOX_IMAGE.to_owned(), 1024, plan, telemetry);
+        if let Ok(pods) = fs::read(self.folder.join("kubelet/pods.json")) {
+            scraper.pods().set_pods(agent::source::kubelet::parse(&pods).unwrap());
+        }
+        let mut text = Vec::new();
+        scraper.scrape(Part::All, Format::Text, &mut text);
+        // What a collector notes of itself shows in the part that comes after it.
+        parse(std::str::from_utf8(&text).unwrap())
+    }
+}
+
+/// A copy of a fixture whose cgroups have the times at which they began, which version control does not keep.
+struct Copy(PathBuf);
+
+impl Copy {
+    fn new(fixture: &Fixture) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("agent-fixture-{}-{number}", std::process::id());
+        let copy = Copy(std::env::temp_dir().join(name));
+        for part in ["proc", "sys"] {
+            if fixture.folder.join(part).exists() {
+                copy_folder(&fixture.folder.join(part), &copy.0.join(part));
+            }
+        }
+        for line in fs::read_to_string(fixture.folder.join("cgroups-started.txt")).unwrap_or_default().lines()
+        {
+            let (seconds, cgroup) = line.split_once(' ').unwrap();
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.parse().unwrap());
+            for tree in ["", "memory"] {
+                let folder = copy.0.join("sys/fs/cgroup").join(tree).join(cgroup.trim_start_matches('/'));
+                if let Ok(folder) = File::open(folder) {
+                    folder.set_modified(time).unwrap();
+                }
+            }
+        }
+        copy
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// Reads an exposition, with or without timestamps; a series that is there twice is an error.
+pub(crate) fn parse(text: &str) -> Exposition {
+    let mut families = Exposition::new();
+    for line in text.lines() {
+        if let Some(comment) = line.strip_prefix("# ") {
+            let mut words = comment.splitn(3, ' ');
+            let (word, name, rest) =
+                (words.next().unwrap(), words.next().unwrap(), words.next().unwrap_or_default());
+            let family = families.entry(name.to_owned()).or_default();
+            match word {
+                "HELP" => family.help = rest.to_owned(),
+                "TYPE" => family.kind = rest.to_owned(),
+                _ => panic!("{line}"),
+            }
+        } else {
+            let end = line.find(['{', ' ']).unwrap();
+            let (name, rest) = line.split_at(end);
+            let (mut labels, rest) = parse_labels(rest);
+            labels.sort();
+            let value = rest.split_whitespace().next().unwrap().parse().unwrap();
+            let series = &mut families.get_mut(name).unwrap_or_else(|| panic!("no head: {line}")).series;
+            assert!(series.insert(labels, value).is_none(), "twice: {line}");
+        }
+    }
+    families
+}
+
+fn parse_labels(text: &str) -> (Vec<(String, String)>, &str) {
+    let mut labels = Vec::new();
+    let Some(mut rest) = text.strip_prefix('{') else { return (labels, text) };
+    loop {
+        rest = rest.trim_start_matches(',');
+        if let Some(rest) = rest.strip_prefix('}') {
+            return (labels, rest);
+        }
+        let (name, after) = rest.split_once("=\"").unwrap();
+        let mut is_escaped = false;
+        let end = after.find(|c| {
+            let is_end = c == '"' && !is_escaped;
+            is_escaped = c == '\\' && !is_escaped;
+            is_end
+        });
+        let (value, after) = after.split_at(end.unwrap());
+        labels.push((name.to_owned(), value.to_owned()));
+        rest = &after[1..];
+    }
+}

@@ -1,0 +1,58 @@
+//! What each collector gives of each recorded node; `UPDATE_EXPECT=1` writes it anew.
+
+use std::fmt::Write as _;
+
+use agent::collector::COLLECTORS;
+
+use crate::fixture::{Exposition, Family, Fixture};
+
+/// What the kernel says of the file system on which the test runs, and so different on each machine.
+const OF_THIS_MACHINE: [&str; 5] = [
+    "node_filesystem_avail_bytes",
+    "node_filesystem_files",
+    "node_filesystem_files_free",
+    "node_filesystem_free_bytes",
+    "node_filesystem_size_bytes",
+];
+
+/// Which collectors did all of their work.
+const OUTCOME: [&str; 3] = [
+    "exporter_agent_collector_errors_total",
+    "exporter_agent_collector_success",
+    "node_scrape_collector_success",
+];
+
+#[test]
+fn every_collector_gives_of_every_recorded_node_what_it_gave_before() {
+    for fixture in Fixture::all() {
+        let exposition = fixture.scrape();
+        // For a new fixture.
+        std::fs::create_dir_all(fixture.folder.join("expected")).unwrap();
+        let check = |name: &str, families: &[&str]| {
+            let path = fixture.folder.join("expected").join(format!("{name}.prom"));
+            expect_test::expect_file![path].assert_eq(&text(&exposition, families));
+        };
+        for collector in COLLECTORS {
+            check(collector.name, &collector.families.iter().map(|f| f.name).collect::<Vec<_>>());
+        }
+        check("outcome", &OUTCOME);
+    }
+}
+
+fn text(exposition: &Exposition, families: &[&str]) -> String {
+    let mut text = String::new();
+    for name in families {
+        let Some(Family { kind, help, series }) = exposition.get(*name).filter(|f| !f.series.is_empty())
+        else {
+            continue;
+        };
+        writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}").unwrap();
+        for (labels, value) in series {
+            let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+            let braces = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+            let value = if OF_THIS_MACHINE.contains(name) { 0.0 } else { *value };
+            writeln!(text, "{name}{braces} {value}").unwrap();
+        }
+    }
+    text
+}

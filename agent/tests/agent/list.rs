@@ -1,0 +1,91 @@
+//! What holds for every collector of the list.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use agent::collector::{COLLECTORS, Run};
+use agent::metric::Kind;
+
+use crate::fixture::Fixture;
+
+#[test]
+fn the_list_and_the_files_agree() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/collector");
+    let files: BTreeSet<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_suffix(".rs").map(str::to_owned))
+        .collect();
+    let listed: BTreeSet<_> = COLLECTORS.iter().map(|c| c.name.to_owned()).collect();
+    assert_eq!(listed, files);
+    assert_eq!(listed.len(), COLLECTORS.len(), "a name is there twice");
+}
+
+#[test]
+fn no_family_has_two_collectors() {
+    let mut seen = BTreeSet::new();
+    for family in COLLECTORS.iter().flat_map(|c| c.families) {
+        assert!(seen.insert(family.name), "{}", family.name);
+    }
+}
+
+#[test]
+fn names_say_whose_and_of_which_type_a_family_is() {
+    for collector in COLLECTORS {
+        let prefixes: &[&str] = match collector.run {
+            Run::Node { .. } => &["node_"],
+            Run::Cgroups { .. } => &["container_", "machine_"],
+        };
+        for family in collector.families {
+            let name = family.name;
+            assert!(prefixes.iter().any(|prefix| name.starts_with(prefix)), "{name}");
+            assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'), "{name}");
+            let is_total = name.ends_with("_total");
+            // Established names, which stay.
+            let is_counter = family.kind == Kind::Counter && !matches!(name, "container_memory_failcnt");
+            assert_eq!(is_total, is_counter, "{name}");
+        }
+    }
+}
+
+#[test]
+fn help_is_one_sentence_that_needs_no_escaping() {
+    let families = COLLECTORS.iter().flat_map(|c| c.families).map(|f| (f.name, f.help));
+    let options = COLLECTORS.iter().flat_map(|c| c.options).map(|o| (o.key, o.help));
+    for (name, help) in families.chain(options) {
+        assert!(help.starts_with(|c: char| c.is_ascii_uppercase() || c.is_ascii_digit()), "{name}: {help}");
+        assert!(help.ends_with('.') && !help.contains(['\\', '\n']), "{name}: {help}");
+    }
+}
+
+#[test]
+fn defaults_of_options_are_values_that_would_be_accepted() {
+    for collector in COLLECTORS {
+        let keys: Vec<_> = collector.options.iter().map(|o| o.key).collect();
+        for option in collector.options {
+            option.kind.check(option.default).unwrap();
+            assert!(option.key.bytes().all(|b| b.is_ascii_alphanumeric()), "{}", option.key);
+        }
+        for (one, other) in collector.exclusive {
+            assert!(keys.contains(one) && keys.contains(other), "{}: {one}, {other}", collector.name);
+        }
+    }
+}
+
+#[test]
+fn what_is_exposed_is_what_was_declared() {
+    let declared = |name: &str| COLLECTORS.iter().flat_map(|c| c.families).find(|f| f.name == name);
+    for fixture in Fixture::all() {
+        for (name, family) in fixture.scrape() {
+            if name.starts_with("exporter_agent_") || name.starts_with("node_scrape_collector_") {
+                continue;
+            }
+            let declared =
+                declared(&name).unwrap_or_else(|| panic!("{}: {name} is declared by nobody", fixture.name));
+            assert_eq!(
+                (declared.kind.word(), declared.help),
+                (family.kind.as_str(), family.help.as_str()),
+                "{name}"
+            );
+        }
+    }
+}
