@@ -48,7 +48,7 @@ pub struct Meaning {
 }
 
 /// What the agents of the same build know.
-const CAPABILITIES: &str = include_str!("capabilities.json");
+const CAPABILITIES: &str = include_str!("../../agent/capabilities.json");
 
 /// Reads the files and says what they mean.
 ///
@@ -108,12 +108,12 @@ fn unknown(policy: &Policy, capabilities: &Capabilities) -> Vec<Finding> {
     for (i, setting) in policy.content.collectors.iter().enumerate() {
         let Some(collector) = capabilities.0.iter().find(|c| c.name == setting.name) else {
             let message = format!("no agent has the collector `{}`", setting.name);
-            find(format!("collectors[{i}].name"), "UnknownCollector", message);
+            find(format!("spec.collectors[{i}].name"), "UnknownCollector", message);
             continue;
         };
         for key in setting.options.keys().filter(|key| !collector.options.contains(key)) {
             let message = format!("the collector `{}` has no option `{key}`", setting.name);
-            find(format!("collectors[{i}].options.{key}"), "UnknownOption", message);
+            find(format!("spec.collectors[{i}].options.{key}"), "UnknownOption", message);
         }
     }
     let metrics = &policy.content.metrics;
@@ -122,7 +122,7 @@ fn unknown(policy: &Policy, capabilities: &Capabilities) -> Vec<Finding> {
             let mut families = capabilities.0.iter().flat_map(|c| &c.families);
             if FamilySelector::pattern(text).is_ok_and(|p| !families.any(|family| p.is_match(family))) {
                 let message = format!("`{text}` matches no family that the agents have");
-                find(format!("metrics.{list}[{i}]"), "UnknownFamily", message);
+                find(format!("spec.metrics.{list}[{i}]"), "UnknownFamily", message);
             }
         }
     }

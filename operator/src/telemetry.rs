@@ -1,5 +1,7 @@
 //! The operator's own logs and metrics.
 
+use std::io::IsTerminal;
+
 use crds::Reason;
 use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 use prometheus::{Registry, TextEncoder};
@@ -61,8 +63,10 @@ impl Telemetry {
             let metric = IntGauge::new(format!("exporter_operator_{name}"), help)?;
             registry.register(Box::new(metric.clone())).map(|()| metric)
         };
-        let counters = |name: &str, help: &str, labels: &[&str]| {
-            let metric = IntCounterVec::new(Opts::new(format!("exporter_operator_{name}"), help), labels)?;
+        // With every value from the start: a rate needs a zero to begin at.
+        let counters = |name: &str, help: &str, label: &str, values: &[&str]| {
+            let metric = IntCounterVec::new(Opts::new(format!("exporter_operator_{name}"), help), &[label])?;
+            values.iter().for_each(|value| metric.with_label_values(&[*value]).inc_by(0));
             registry.register(Box::new(metric.clone())).map(|()| metric)
         };
         let gauges = |name: &str, help: &str, labels: &[&str]| {
@@ -87,13 +91,24 @@ impl Telemetry {
             streams_refused: counters(
                 "streams_refused_total",
                 "Streams of agents that were refused or ended by this replica.",
-                &["reason"],
+                "reason",
+                &["not_leader", "other_protocol", "no_hello", "replaced", "undecodable"],
             )?,
             policies: gauges("policies", "Policies by condition and its status.", &["condition", "status"])?,
             policies_rejected: gauges("policies_rejected", "Policies that are not accepted.", &["reason"])?,
-            status_writes: counters("status_writes_total", "Statuses of policies written.", &["outcome"])?,
-            events: counters("events_total", "Events recorded.", &["outcome"])?,
-            watch_errors: counters("watch_errors_total", "Failures of watches.", &["resource"])?,
+            status_writes: counters(
+                "status_writes_total",
+                "Statuses of policies written.",
+                "outcome",
+                &["written", "failed"],
+            )?,
+            events: counters("events_total", "Events recorded.", "outcome", &["recorded", "failed"])?,
+            watch_errors: counters(
+                "watch_errors_total",
+                "Failures of watches.",
+                "resource",
+                &["exporterpolicies", "nodes", "namespaces"],
+            )?,
             leader: gauge("leader", "1 where this replica leads, 0 elsewhere.")?,
             reconcile_seconds,
             registry,
@@ -134,6 +149,7 @@ impl Telemetry {
 /// When the level is not one.
 pub fn log_to_stderr(level: &str) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(level).map_err(|e| anyhow::anyhow!("--log.level={level}: {e}"))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
     Ok(())
 }

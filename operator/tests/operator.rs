@@ -1,9 +1,21 @@
 //! What the operator promises: what policies mean, what agents are told, what users are told.
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
 
+#[path = "operator/api_server.rs"]
+mod api_server;
 #[path = "operator/compile.rs"]
 mod compile;
+#[path = "operator/elect.rs"]
+mod elect;
 #[path = "operator/objects.rs"]
 mod objects;
+#[path = "operator/offline.rs"]
+mod offline;
+#[path = "operator/publish.rs"]
+mod publish;
+#[path = "operator/report.rs"]
+mod report;
 #[path = "operator/validate.rs"]
 mod validate;
+#[path = "operator/write.rs"]
+mod write;
