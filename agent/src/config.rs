@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use protocol::{Facts, Outcome, Policy, Report, Snapshot, Verdicts};
+use protocol::{Digest, Facts, Outcome, Policy, Report, Snapshot, Verdicts};
 
 use crate::in_force::InForce;
 use crate::last_good::LastGood;
@@ -147,25 +147,24 @@ impl Config {
             self.telemetry.set_source("waiting");
             return None;
         };
-        let snapshot = in_force.snapshot.clone();
-        let verdicts = in_force.take_up(snapshot);
+        let (snapshot, digest) = (in_force.snapshot.clone(), in_force.digest.clone());
+        let verdicts = in_force.take_up(snapshot, digest);
         self.report_policies(&verdicts);
         self.put_in_force(in_force.policies.clone(), in_force.facts.clone(), "last_good");
         *self.lock() = in_force;
         Some(verdicts)
     }
 
-    /// Takes up what the operator sent; answers what became of it.
-    pub fn take_up(&self, snapshot: Snapshot, node: &str) -> Report {
+    /// Takes up what the operator sent under this digest; answers what became of it.
+    pub fn take_up(&self, snapshot: Snapshot, digest: Digest, node: &str) -> Report {
         let mut in_force = self.lock();
-        let digest = snapshot.digest();
         let names = Some((snapshot.node.as_str(), node));
         if let Err(refusal) = in_force.admit(&snapshot.cluster, names, snapshot.term, &digest) {
             self.telemetry.snapshot("refused");
             tracing::error!(reason = refusal.reason, "snapshot refused: {}", refusal.message);
             return Report::Refusal(refusal);
         }
-        let verdicts = in_force.take_up(snapshot);
+        let verdicts = in_force.take_up(snapshot, digest.clone());
         self.put_in_force(in_force.policies.clone(), in_force.facts.clone(), "operator");
         self.report_policies(&verdicts);
         self.telemetry.snapshot("applied");
@@ -180,7 +179,7 @@ impl Config {
     /// The refusal to report.
     pub fn follow(&self, cluster: &str, term: u64) -> Result<(), protocol::Refusal> {
         let mut in_force = self.lock();
-        in_force.admit(cluster, None, term, &protocol::Digest::default())?;
+        in_force.admit(cluster, None, term, &Digest::default())?;
         // Before the first snapshot there is nothing to keep: a folder without one means that nothing was taken up.
         let is_new = in_force.snapshot.term != term || in_force.snapshot.cluster != cluster;
         if is_new && !in_force.snapshot.node.is_empty() {

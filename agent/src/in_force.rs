@@ -13,6 +13,8 @@ use crate::judge::judge;
 pub struct InForce {
     /// The last snapshot that was taken up; its policies may be rejected.
     pub snapshot: Snapshot,
+    /// What its sender calls it: a newer operator's digest may cover fields that are unknown here.
+    pub digest: Digest,
     /// The policies that hold, in order of precedence.
     pub policies: Vec<Policy>,
     /// What only the API server knows, together with what older revisions in force still need.
@@ -21,10 +23,10 @@ pub struct InForce {
 
 impl InForce {
     /// Takes up a snapshot: of each policy the new revision if it is accepted, else the one before.
-    pub fn take_up(&mut self, snapshot: Snapshot) -> Verdicts {
+    pub fn take_up(&mut self, snapshot: Snapshot, digest: Digest) -> Verdicts {
         let mut before: BTreeMap<String, Policy> =
             std::mem::take(&mut self.policies).into_iter().map(|p| (p.name.clone(), p)).collect();
-        let mut verdicts = Verdicts { digest: snapshot.digest(), policies: Vec::new() };
+        let mut verdicts = Verdicts { digest: digest.clone(), policies: Vec::new() };
         for policy in &snapshot.policies {
             let judgement = judge(policy);
             let held = before.remove(&policy.name);
@@ -42,6 +44,7 @@ impl InForce {
         self.policies.sort_by(|a, b| a.precedence().cmp(&b.precedence()));
         self.facts = self.facts_for(&snapshot.facts);
         self.snapshot = snapshot;
+        self.digest = digest;
         verdicts
     }
 
@@ -131,8 +134,10 @@ mod tests {
     #[test]
     fn a_rejected_revision_leaves_the_one_before_in_force_and_holds_up_no_other_policy() {
         let mut in_force = InForce::default();
-        in_force.take_up(snapshot(vec![policy("a", "node_load1"), policy("b", "node_load5")]));
-        let verdicts = in_force.take_up(snapshot(vec![policy("a", "("), policy("b", "node_load15")]));
+        in_force
+            .take_up(snapshot(vec![policy("a", "node_load1"), policy("b", "node_load5")]), Digest::default());
+        let verdicts =
+            in_force.take_up(snapshot(vec![policy("a", "("), policy("b", "node_load15")]), Digest::default());
         assert_eq!(patterns(&in_force), ["node_load1", "node_load15"]);
         assert_eq!(verdicts.policies[0].outcome, Outcome::Rejected);
         assert_eq!(verdicts.policies[0].in_force, policy("a", "node_load1").revision);
@@ -142,10 +147,11 @@ mod tests {
     #[test]
     fn a_policy_that_the_operator_rejects_stays_as_it_was_and_one_that_is_deleted_goes() {
         let mut in_force = InForce::default();
-        in_force.take_up(snapshot(vec![policy("a", "node_load1"), policy("b", "node_load5")]));
-        in_force.take_up(Snapshot { held: ["a".into()].into(), ..snapshot(vec![]) });
+        in_force
+            .take_up(snapshot(vec![policy("a", "node_load1"), policy("b", "node_load5")]), Digest::default());
+        in_force.take_up(Snapshot { held: ["a".into()].into(), ..snapshot(vec![]) }, Digest::default());
         assert_eq!(patterns(&in_force), ["node_load1"]);
-        in_force.take_up(snapshot(vec![]));
+        in_force.take_up(snapshot(vec![]), Digest::default());
         assert!(in_force.policies.is_empty());
     }
 
@@ -159,10 +165,10 @@ mod tests {
         let mut in_force = InForce::default();
         let mut first = snapshot(vec![scoped("node_load1", "team=web")]);
         first.facts.namespaces.insert("team=web".into(), ["shop".into()].into());
-        in_force.take_up(first);
+        in_force.take_up(first, Digest::default());
         let mut second = snapshot(vec![scoped("(", "team=new")]);
         second.facts.namespaces.insert("team=new".into(), [].into());
-        in_force.take_up(second);
+        in_force.take_up(second, Digest::default());
         assert_eq!(in_force.facts.namespaces["team=web"], ["shop".into()].into());
     }
 
@@ -173,7 +179,7 @@ mod tests {
             in_force.admit(cluster, Some((node, "n")), term, &Digest::default()).map_err(|r| r.reason)
         };
         assert_eq!(admit(&in_force, "any", "n", 0), Ok(()));
-        in_force.take_up(snapshot(vec![]));
+        in_force.take_up(snapshot(vec![]), Digest::default());
         assert_eq!(admit(&in_force, "c", "n", 5), Ok(()));
         assert_eq!(admit(&in_force, "c", "n", 4), Err("OlderTerm".into()));
         assert_eq!(admit(&in_force, "d", "n", 9), Err("OtherCluster".into()));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use protocol::proto::agent_config_client::AgentConfigClient;
 use protocol::proto::{self, agent_message, operator_message};
-use protocol::{Hello, MAX_MESSAGE_BYTES, PROTOCOL, Refusal, Report, Snapshot, Verdicts};
+use protocol::{Digest, Hello, MAX_MESSAGE_BYTES, PROTOCOL, Refusal, Report, Snapshot, Verdicts};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
@@ -143,14 +143,14 @@ impl Subscription {
     }
 
     fn snapshot(&self, message: proto::Snapshot) -> Report {
-        let digest = message.digest.clone();
+        let digest = Digest::from(message.digest.clone());
         match Snapshot::try_from(message) {
-            Ok(snapshot) => self.config.take_up(snapshot, &self.node),
+            Ok(snapshot) => self.config.take_up(snapshot, digest, &self.node),
             Err(error) => {
                 self.telemetry.snapshot("refused");
                 tracing::error!("a snapshot that does not decode: {error}; what is in force stays");
                 Report::Refusal(Refusal {
-                    digest: digest.into(),
+                    digest,
                     reason: "NotDecodable".to_owned(),
                     message: error.to_string(),
                 })
