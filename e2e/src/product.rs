@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::cluster::Cluster;
 use crate::exposition::Exposition;
 use crate::http::{self, Response};
-use crate::programs::{AGENT, OPERATOR, WORKLOAD};
+use crate::programs::{AGENT, OPERATOR};
 use crate::wait::wait_for;
 
 /// The namespace of operator and agents.
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Builds operator and agent, loads their images, and installs the resource, the operator and the agents.
 pub fn install(cluster: &Cluster) -> Result<()> {
-    cluster.load(&[OPERATOR, AGENT, WORKLOAD])?;
+    cluster.load(&[OPERATOR, AGENT])?;
     let crd = file("../crds/exporterpolicies.yaml")?;
     cluster.kubectl.apply_server_side(&crd, "e2e")?;
     cluster.kubectl.wait("condition=Established", &["crd", POLICIES], PATIENCE)?;

@@ -30,7 +30,10 @@ pub const AGENT: Program =
     Program { package: "agent", name: "exporter-agent", image: "local/exporter-agent:dev", arguments: &[] };
 /// What sample pods do. Without arguments it waits, so that it serves as the sandbox of every pod too.
 pub const WORKLOAD: Program =
-    Program { package: "e2e", name: "workload", image: "local/workload:dev", arguments: &["pause"] };
+    Program { package: "workload", name: "workload", image: "local/workload:dev", arguments: &["pause"] };
+/// What measures a scrape where the files of a node are.
+pub const ON_NODE: Program =
+    Program { package: "benches", name: "on-node", image: "local/on-node:dev", arguments: &[] };
 
 /// Builds programs and returns their paths, in the order given. Cargo says on standard error what it does.
 pub fn build(programs: &[Program]) -> Result<Vec<PathBuf>> {

@@ -7,7 +7,7 @@ use e2e::cluster::Cluster;
 use e2e::exposition::Exposition;
 use e2e::interrupt;
 use e2e::product::{self, Agent, POLICIES};
-use e2e::programs::{self, AGENT, OPERATOR, WORKLOAD};
+use e2e::programs::{self, AGENT, OPERATOR};
 use e2e::progress::Step;
 use e2e::wait::wait_for_every;
 use serde_json::{Value, json};
@@ -39,8 +39,8 @@ pub(crate) fn bare(nodes: u8) -> Result<()> {
 pub(crate) fn run(nodes: u8, once: bool) -> Result<()> {
     interrupt::watch()?;
     // First, so that no cluster stands idle while cargo works.
-    println!("building the operator, the agent and the sample workload");
-    programs::build(&[OPERATOR, AGENT, WORKLOAD])?;
+    println!("building the operator and the agent");
+    programs::build(&[OPERATOR, AGENT])?;
     // Never the cluster of KUBECONFIG: a demonstration has no business there.
     let cluster = Cluster::own(nodes)?;
     let result = show(&cluster, once);
