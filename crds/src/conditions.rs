@@ -55,7 +55,8 @@ reasons! {
     InvalidPattern
     /// Accepted=False: a key in `labels` is not valid.
     InvalidLabel
-    /// Accepted=False: at least one agent rejects the policy, for the reason that the message gives.
+    /// Accepted=False: at least one agent rejects the policy without a usable reason. Where agents give one, that is
+    /// the reason, such as `InvalidOption`; the message has the field and the number of nodes.
     RejectedByAgent
     /// Programmed=True: the policy is in force on every selected node that has an agent connected.
     Programmed

@@ -190,7 +190,7 @@ pub struct NodeCounts {
     pub selected: i32,
     /// Nodes on which this content of the policy is in force.
     pub updated: i32,
-    /// Nodes whose agent rejects it.
+    /// Nodes whose agent rejects it, or refuses the whole configuration of the node.
     pub rejected: i32,
 }
 

@@ -124,6 +124,8 @@ fn bounded(mut verdict: Verdict) -> Verdict {
     verdict
 }
 
+/// A line of bounded length: an agent's words end in conditions.
 fn clip(text: &str) -> String {
-    text.chars().take(MAX_TEXT).collect()
+    let line = text.split_whitespace().flat_map(|word| [word, " "]).flat_map(str::chars);
+    line.take(MAX_TEXT).collect::<String>().trim_end().to_owned()
 }

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::telemetry::Telemetry;
-use crate::world::{Namespace, Node, StoredPolicy, World};
+use crate::world::{CLUSTER_NAMESPACE, Namespace, Node, StoredPolicy, World};
 
 /// The world as it is now, and word of each change that matters.
 #[derive(Clone, Debug)]
@@ -103,8 +103,9 @@ impl Tables {
             (self.namespaces.complete, NAMESPACES),
         ];
         let missing = listed.iter().filter(|(complete, _)| !complete).map(|(_, name)| *name);
-        match self.namespaces.complete && self.world().cluster().is_empty() {
-            true => missing.chain(["the namespace kube-system"]).collect(),
+        // Its UID says which cluster this is.
+        match self.namespaces.complete && !self.namespaces.rows.contains_key(CLUSTER_NAMESPACE) {
+            true => missing.chain([CLUSTER_NAMESPACE]).collect(),
             false => missing.collect(),
         }
     }

@@ -1,5 +1,6 @@
 //! Flags, start and stop.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -44,7 +45,7 @@ struct Run {
     /// The namespace of the Lease; by default that of the service account or the kubeconfig.
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE")]
     namespace: Option<String>,
-    /// What tells this replica from the others; by default the process's number.
+    /// What tells this replica from the others; by default something made up at the start.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     identity: Option<String>,
 }
@@ -65,16 +66,22 @@ struct Compile {
     agent_capabilities: Option<PathBuf>,
 }
 
-fn main() -> anyhow::Result<ExitCode> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
         Command::Run(flags) => start(flags).map(|()| ExitCode::SUCCESS),
-        Command::Compile(flags) => {
-            let Compile { policies, node, namespaces, agent_capabilities } = flags;
-            let meaning = offline::compile(&Files { policies, node, namespaces, agent_capabilities })?;
-            std::io::Write::write_all(&mut std::io::stdout(), serde_saphyr::to_string(&meaning)?.as_bytes())?;
-            Ok(if meaning.rejected.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-        }
-    }
+        Command::Compile(flags) => print_meaning(flags),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("exporter-operator: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn print_meaning(flags: Compile) -> anyhow::Result<ExitCode> {
+    let Compile { policies, node, namespaces, agent_capabilities } = flags;
+    let meaning = offline::compile(&Files { policies, node, namespaces, agent_capabilities })?;
+    std::io::stdout().write_all(serde_saphyr::to_string(&meaning)?.as_bytes())?;
+    Ok(if meaning.rejected.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 #[tokio::main]
@@ -90,7 +97,12 @@ async fn start(flags: Run) -> anyhow::Result<()> {
         tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
         told.cancel();
     });
-    let identity = flags.identity.unwrap_or_else(|| format!("process-{}", std::process::id()));
+    let identity = flags.identity.unwrap_or_else(made_up_identity);
     let Run { listen, insecure, web, namespace, .. } = flags;
     run(Options { listen, insecure, web, namespace, identity }, stop).await
+}
+
+fn made_up_identity() -> String {
+    let start = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    format!("process-{}-{}", std::process::id(), start.as_nanos())
 }

@@ -142,9 +142,11 @@ fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Vec<T>> {
     let place = || path.display().to_string();
     let text = std::fs::read_to_string(path).with_context(place)?;
     let documents: Vec<Value> = serde_saphyr::from_multiple(&text).with_context(place)?;
-    let objects = documents.into_iter().flat_map(|mut document| match document["items"].take() {
-        Value::Array(items) => items,
-        _ => vec![document],
+    let objects = documents.into_iter().filter(|d| !d.is_null()).flat_map(|mut document| {
+        match document["items"].take() {
+            Value::Array(items) => items,
+            _ => vec![document],
+        }
     });
     objects.map(|object| serde_json::from_value(object).with_context(place)).collect()
 }

@@ -74,6 +74,8 @@ const END_WITHIN: Duration = Duration::from_secs(5);
 /// A half-open connection is found within the sum of both.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Characters of an agent's version that are logged.
+const MAX_VERSION: usize = 64;
 /// The longest name that a Kubernetes object has.
 const MAX_NODE_NAME: usize = 253;
 
@@ -258,7 +260,8 @@ impl Publisher {
         state.streams.insert(hello.node.clone(), Subscriber { stream, latest });
         state.agents.insert(hello.node.clone(), Arc::new(Agent::new(hello)));
         self.count_and_tell(&state);
-        tracing::info!(node = hello.node, version = hello.agent_version, "an agent connected");
+        let version: String = hello.agent_version.chars().take(MAX_VERSION).collect();
+        tracing::info!(node = hello.node, version, "an agent connected");
         (stream, receiver)
     }
 

@@ -47,6 +47,7 @@ impl Reconciler {
             self.telemetry.leader.set(1);
             self.lead(term).await;
             self.telemetry.leader.set(0);
+            self.telemetry.count_policies(Tally::default(), std::iter::empty());
             self.publisher.forget();
             self.outlooks.send_replace(Arc::default());
         }

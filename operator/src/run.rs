@@ -43,44 +43,46 @@ const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// When it cannot start, or a part that never ends has ended.
 pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()> {
     admit(&options)?;
+    let Options { listen, web, namespace, identity, .. } = options;
     let telemetry = Telemetry::new()?;
-    let web = TcpListener::bind(options.web)
-        .await
-        .with_context(|| format!("--web.listen-address={}", options.web))?;
-    let listener =
-        TcpListener::bind(options.listen).await.with_context(|| format!("--listen={}", options.listen))?;
     let client = Client::try_default().await.context("no access to a cluster")?;
+    let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+    let leases: Api<Lease> = Api::namespaced(client.clone(), &namespace);
 
     let mut tasks = JoinSet::new();
     let mut gathered = Gathered::start(&client, &telemetry, &mut tasks);
+    let listener = TcpListener::bind(web).await.with_context(|| format!("--web.listen-address={web}"))?;
     let ready = gathered.clone();
-    tasks.spawn(serve::serve(web, telemetry.clone(), Arc::new(move || ready.missing())));
-    tracing::info!(listen = %options.listen, web = %options.web, identity = options.identity, "started");
+    tasks.spawn(serve::serve(listener, telemetry.clone(), Arc::new(move || ready.missing())));
+    tracing::info!(%listen, %web, identity, "started");
     tokio::select! {
         complete = gathered.complete() => anyhow::ensure!(complete, "the watches ended"),
         () = stop.cancelled() => return Ok(()),
     }
 
+    // Not before: an agent that is not answered does not try the next replica.
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("--listen={listen}"))?;
     let (elected, leading) = watch::channel(None);
-    let namespace = options.namespace.as_deref().unwrap_or(client.default_namespace());
-    let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
-    let (identity, until) = (options.identity.clone(), stop.clone());
-    let election = tokio::spawn(async move { elect::run(leases, &identity, elected, until).await });
-
     let publisher = Publisher::new(gathered.world().cluster(), leading.clone(), telemetry.clone());
     let (outlooks, wishes) = watch::channel(Arc::default());
-    tasks.spawn(Writer::new(client, &options.identity, telemetry.clone()).run(wishes));
-    let reconciler = Reconciler { leading, gathered, publisher: publisher.clone(), outlooks, telemetry };
-    tasks.spawn(reconciler.run());
-    let server = publisher.serve(listener, stop.clone().cancelled_owned());
+    tasks.spawn(Writer::new(client, &identity, telemetry.clone()).run(wishes));
+    let mut server = tokio::spawn(publisher.clone().serve(listener, stop.clone().cancelled_owned()));
+    tasks.spawn(Reconciler { leading, gathered, publisher, outlooks, telemetry }.run());
+    let until = stop.clone();
+    let election = tokio::spawn(async move { elect::run(leases, &identity, elected, until).await });
 
     tokio::select! {
-        result = server => result.context("the server for agents")?,
-        _ = tasks.join_next(), if !stop.is_cancelled() => {}
+        biased;
+        () = stop.cancelled() => {}
+        _ = tasks.join_next() => anyhow::bail!("a part of the operator that never ends has ended"),
+        served = &mut server => {
+            served?.context("the server for agents")?;
+            anyhow::bail!("the server for agents has ended");
+        }
     }
-    anyhow::ensure!(stop.is_cancelled(), "a part of the operator that never ends has ended");
-    if tokio::time::timeout(STOP_WITHIN, election).await.is_err() {
-        tracing::warn!("the lease was not given up in time; it runs out by itself");
+    let ended = async { (election.await, server.await) };
+    if tokio::time::timeout(STOP_WITHIN, ended).await.is_err() {
+        tracing::warn!("not everything ended in time; a lease that was not given up runs out by itself");
     }
     tracing::info!("stopped");
     Ok(())

@@ -13,8 +13,12 @@ mod objects;
 mod offline;
 #[path = "operator/publish.rs"]
 mod publish;
+#[path = "operator/reconcile.rs"]
+mod reconcile;
 #[path = "operator/report.rs"]
 mod report;
+#[path = "operator/run.rs"]
+mod run;
 #[path = "operator/validate.rs"]
 mod validate;
 #[path = "operator/write.rs"]

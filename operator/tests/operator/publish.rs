@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
-struct Operator {
+pub(crate) struct Operator {
     publisher: Publisher,
     leading: watch::Sender<Option<Term>>,
     address: String,
@@ -25,7 +25,10 @@ struct Operator {
 impl Operator {
     async fn start(term: Option<Term>) -> Self {
         let (leading, elected) = watch::channel(term);
-        let publisher = Publisher::new("cluster", elected, Telemetry::new().unwrap());
+        Operator::serve(Publisher::new("cluster", elected, Telemetry::new().unwrap()), leading).await
+    }
+
+    pub(crate) async fn serve(publisher: Publisher, leading: watch::Sender<Option<Term>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(publisher.clone().serve(listener, std::future::pending()));
@@ -39,7 +42,7 @@ impl Operator {
 }
 
 /// An agent's end of a stream.
-struct Stream {
+pub(crate) struct Stream {
     say: mpsc::Sender<proto::AgentMessage>,
     hear: Streaming<proto::OperatorMessage>,
 }
@@ -55,7 +58,7 @@ impl Stream {
     }
 
     /// Opens a stream and hears the welcome.
-    async fn welcomed(operator: &Operator, hello: Hello) -> Self {
+    pub(crate) async fn welcomed(operator: &Operator, hello: Hello) -> Self {
         let mut stream = Stream::open(operator, hello).await.unwrap();
         let Ok(operator_message::Message::Welcome(welcome)) = stream.next().await else {
             panic!("no welcome")
@@ -71,7 +74,7 @@ impl Stream {
         }
     }
 
-    async fn snapshot(&mut self) -> Snapshot {
+    pub(crate) async fn snapshot(&mut self) -> Snapshot {
         match self.next().await.unwrap() {
             operator_message::Message::Snapshot(snapshot) => snapshot.try_into().unwrap(),
             other => panic!("{other:?}"),
@@ -87,13 +90,13 @@ impl Stream {
         }
     }
 
-    async fn report(&self, report: Report) {
+    pub(crate) async fn report(&self, report: Report) {
         let message = Some(agent_message::Message::Report(report.into()));
         self.say.send(proto::AgentMessage { message }).await.unwrap();
     }
 }
 
-fn hello(node: &str) -> Hello {
+pub(crate) fn hello(node: &str) -> Hello {
     Hello { protocol: PROTOCOL, node: node.into(), ..Hello::default() }
 }
 

@@ -1,0 +1,189 @@
+//! The whole sentence at work, between a stand-in for the API server and agents over real connections.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use operator::gather::Gathered;
+use operator::publish::{Publisher, Term};
+use operator::reconcile::Reconciler;
+use operator::report::write::Writer;
+use operator::telemetry::Telemetry;
+use protocol::{Hello, Outcome, Report, Revision, Snapshot, Verdict, Verdicts};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::api_server::{Answer, Asked, Record, client};
+use crate::publish::{Operator, Stream, hello};
+
+/// The objects that the API server has, and who watches them.
+#[derive(Clone, Default)]
+struct Cluster(Arc<Mutex<Objects>>);
+
+#[derive(Default)]
+struct Objects {
+    lists: BTreeMap<&'static str, Vec<Value>>,
+    watches: BTreeMap<String, mpsc::UnboundedSender<Value>>,
+}
+
+impl Cluster {
+    fn with(nodes: &[&str], policies: &[Value]) -> Self {
+        let cluster = Cluster::default();
+        let nodes = nodes.iter().map(|n| {
+            json!({"metadata": {
+                "name": n, "resourceVersion": "1", "labels": {"node": n},
+            }})
+        });
+        let namespace =
+            json!({"metadata": {"name": "kube-system", "uid": "cluster", "resourceVersion": "1"}});
+        cluster.0.lock().unwrap().lists = BTreeMap::from([
+            ("nodes", nodes.collect()),
+            ("namespaces", vec![namespace]),
+            ("exporterpolicies", policies.to_vec()),
+        ]);
+        cluster
+    }
+
+    fn answer(&self, asked: &Asked) -> Answer {
+        if asked.method != "GET" {
+            let mut object = asked.body.clone();
+            object["metadata"]["resourceVersion"] = json!("100");
+            return (200, object).into();
+        }
+        let kind = asked.path.rsplit('/').next().unwrap().to_owned();
+        let mut objects = self.0.lock().unwrap();
+        if asked.query.contains("watch=true") {
+            let (sender, events) = mpsc::unbounded_channel();
+            objects.watches.insert(kind, sender);
+            return Answer::Watch(events);
+        }
+        let list = json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "9"},
+            "items": objects.lists[kind.as_str()]});
+        (200, list).into()
+    }
+
+    /// Tells the watch of policies of a change.
+    fn change(&self, event: &str, policy: &Value) {
+        let event = json!({"type": event, "object": policy});
+        self.0.lock().unwrap().watches["exporterpolicies"].send(event).unwrap();
+    }
+}
+
+fn policy(name: &str, generation: i64, spec: Value) -> Value {
+    json!({
+        "apiVersion": "exporter-operator.dev/v1alpha1", "kind": "ExporterPolicy", "spec": spec,
+        "metadata": {"name": name, "uid": name, "generation": generation, "resourceVersion": "5",
+            "creationTimestamp": "2026-01-01T00:00:00Z"},
+    })
+}
+
+/// An operator that leads in a term, in front of the cluster.
+async fn start(cluster: &Cluster, term: Term) -> (Operator, Record, JoinSet<()>) {
+    let answers = cluster.clone();
+    let (client, record) = client(move |asked| answers.answer(asked));
+    let telemetry = Telemetry::new().unwrap();
+    let mut tasks = JoinSet::new();
+    let mut gathered = Gathered::start(&client, &telemetry, &mut tasks);
+    assert!(gathered.complete().await);
+    // The watches follow the lists.
+    record.wait_for_one(|a| a.path.ends_with("/exporterpolicies") && a.query.contains("watch=true")).await;
+    let (leading, elected) = watch::channel(Some(term));
+    let publisher = Publisher::new(gathered.world().cluster(), elected.clone(), telemetry.clone());
+    let operator = Operator::serve(publisher.clone(), leading).await;
+    let (outlooks, wishes) = watch::channel(Arc::default());
+    tasks.spawn(Writer::new(client, "me", telemetry.clone()).run(wishes));
+    tasks.spawn(Reconciler { leading: elected, gathered, publisher, outlooks, telemetry }.run());
+    (operator, record, tasks)
+}
+
+/// The answer of an agent that takes everything.
+fn takes(snapshot: &Snapshot) -> Report {
+    let verdict = |p: &protocol::Policy| Verdict {
+        policy: p.name.clone(),
+        revision: p.revision.clone(),
+        outcome: Outcome::Accepted,
+        findings: vec![],
+        in_force: p.revision.clone(),
+    };
+    let policies = snapshot.policies.iter().map(verdict).collect();
+    Report::Verdicts(Verdicts { digest: snapshot.digest(), policies })
+}
+
+fn says(asked: &Asked, policy: &str, type_: &str, status: &str) -> bool {
+    asked.path.ends_with(&format!("/{policy}/status"))
+        && asked.body["status"]["conditions"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(|c| c["type"] == type_ && c["status"] == status))
+}
+
+#[tokio::test]
+async fn a_policy_goes_out_to_the_agents_and_their_answer_comes_back_as_its_status() {
+    let cluster = Cluster::with(&["n1"], &[]);
+    let (operator, record, _tasks) = start(&cluster, 3).await;
+    let mut agent = Stream::welcomed(&operator, hello("n1")).await;
+    assert_eq!(agent.snapshot().await.policies, []);
+
+    cluster.change("ADDED", &policy("p", 1, json!({"metrics": {"exclude": ["node_load1"]}})));
+    let told = agent.snapshot().await;
+    assert_eq!((told.term, told.policies[0].name.as_str()), (3, "p"));
+    agent.report(takes(&told)).await;
+    record.wait_for_one(|a| says(a, "p", "Programmed", "True")).await;
+
+    cluster.change("MODIFIED", &policy("p", 2, json!({"metrics": {"exclude": ["("]}})));
+    let told = agent.snapshot().await;
+    assert_eq!((told.policies.len(), told.held), (0, ["p".to_owned()].into()), "the agent keeps what it had");
+    record.wait_for_one(|a| says(a, "p", "Accepted", "False")).await;
+
+    cluster.change("DELETED", &policy("p", 2, json!({})));
+    let told = agent.snapshot().await;
+    assert_eq!((told.policies.len(), told.held.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn only_nodes_that_a_change_concerns_are_told() {
+    let cluster = Cluster::with(&["n1", "n2"], &[]);
+    let (operator, _record, _tasks) = start(&cluster, 1).await;
+    let (mut one, mut two) =
+        (Stream::welcomed(&operator, hello("n1")).await, Stream::welcomed(&operator, hello("n2")).await);
+    (one.snapshot().await, two.snapshot().await);
+    let selector = json!({"matchLabels": {"node": "n2"}});
+    cluster.change("ADDED", &policy("second", 1, json!({"nodeSelector": selector})));
+    assert_eq!(names(two.snapshot().await), ["second"]);
+    cluster.change("ADDED", &policy("both", 1, json!({})));
+    assert_eq!(names(one.snapshot().await), ["both"], "not what it had already");
+    assert_eq!(names(two.snapshot().await), ["both", "second"]);
+}
+
+fn names(snapshot: Snapshot) -> Vec<String> {
+    snapshot.policies.into_iter().map(|p| p.name).collect()
+}
+
+#[tokio::test]
+async fn after_a_restart_agents_are_told_nothing_again_and_no_status_changes() {
+    let spec = json!({"metrics": {"exclude": ["node_load1"]}});
+    let cluster = Cluster::with(&["n1"], &[policy("p", 1, spec.clone())]);
+    let (operator, record, tasks) = start(&cluster, 1).await;
+    let mut agent = Stream::welcomed(&operator, hello("n1")).await;
+    let told = agent.snapshot().await;
+    agent.report(takes(&told)).await;
+    let written = record.wait_for_one(|a| says(a, "p", "Programmed", "True")).await;
+    drop(tasks);
+
+    let mut stored = policy("p", 1, spec);
+    stored["status"] = written.body["status"].clone();
+    let cluster = Cluster::with(&["n1"], &[stored]);
+    let (operator, record, _tasks) = start(&cluster, 2).await;
+    let in_force: BTreeMap<String, Revision> =
+        told.policies.iter().map(|p| (p.name.clone(), p.revision.clone())).collect();
+    let mut agent =
+        Stream::welcomed(&operator, Hello { in_force, digest: told.digest(), ..hello("n1") }).await;
+    agent.report(takes(&told)).await;
+    // The first that is told and the first that is written are those of a policy that came after.
+    cluster.change("ADDED", &policy("q", 1, json!({})));
+    let told = agent.snapshot().await;
+    assert_eq!(told.policies.len(), 2);
+    agent.report(takes(&told)).await;
+    record.wait_for_one(|a| says(a, "q", "Programmed", "True")).await;
+    let about_p = record.wait_for(0).await.into_iter().filter(|a| a.path.contains("/p/")).count();
+    assert_eq!(about_p, 0);
+}
