@@ -5,8 +5,17 @@
 #![expect(clippy::print_stdout, reason = "a list of tests is printed as cargo prints it")]
 
 #[cfg(target_os = "linux")]
+#[path = "e2e/installed.rs"]
+mod installed;
+#[cfg(target_os = "linux")]
 #[path = "e2e/node.rs"]
 mod node;
+#[cfg(target_os = "linux")]
+#[path = "e2e/policy.rs"]
+mod policy;
+#[cfg(target_os = "linux")]
+#[path = "e2e/restart.rs"]
+mod restart;
 #[cfg(target_os = "linux")]
 #[path = "e2e/runner.rs"]
 mod runner;
@@ -21,6 +30,18 @@ const TESTS: &[Test] = &[
     test!(node::a_pod_reaches_a_service_of_the_cluster),
     test!(node::the_kubelet_takes_a_service_account_token_and_shows_its_pods),
     test!(node::a_mount_made_on_the_node_shows_in_a_running_pod),
+    test!(policy::an_agent_without_policies_exposes_everything_of_its_node_and_its_pods),
+    test!(policy::every_row_that_the_kubelet_gives_of_pods_is_there_with_its_labels),
+    test!(policy::a_policy_changes_what_a_running_agent_exposes_without_a_restart),
+    test!(policy::a_family_that_a_policy_excludes_is_gone_and_comes_back_with_its_deletion),
+    test!(policy::an_invalid_policy_is_refused_by_the_api_server_with_the_field),
+    test!(policy::a_policy_that_only_an_agent_can_refuse_ends_as_a_condition_with_its_reason),
+    test!(policy::an_unknown_collector_is_a_warning_and_the_rest_applies),
+    test!(policy::a_bad_option_in_one_policy_holds_up_no_other_not_even_after_the_operator_restarts),
+    test!(policy::kubectl_explains_the_policy_in_sentences),
+    test!(restart::nothing_changes_when_the_operator_is_killed_and_restarted),
+    test!(restart::nothing_changes_when_the_agents_container_is_killed_and_restarted),
+    test!(restart::an_agent_that_restarts_while_the_operator_is_away_keeps_what_was_last_good),
 ];
 
 #[cfg(target_os = "linux")]
