@@ -29,6 +29,11 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Builds operator and agent, loads their images, and installs the resource, the operator and the agents.
 pub fn install(cluster: &Cluster) -> Result<()> {
     cluster.load(&[OPERATOR, AGENT])?;
+    apply(cluster)
+}
+
+/// As [`install`], when the images are there.
+pub fn apply(cluster: &Cluster) -> Result<()> {
     let crd = file("../crds/exporterpolicies.yaml")?;
     cluster.kubectl.apply_server_side(&crd, "e2e")?;
     cluster.kubectl.wait("condition=Established", &["crd", POLICIES], PATIENCE)?;

@@ -51,8 +51,9 @@ pub(crate) fn run(nodes: u8, once: bool) -> Result<()> {
 }
 
 fn show(cluster: &Cluster, once: bool) -> Result<()> {
+    cluster.load(&[OPERATOR, AGENT])?;
     let step = Step::start("installing the operator and the agent");
-    product::install(cluster)?;
+    product::apply(cluster)?;
     step.done();
     let step = Step::start("starting sample pods");
     product::start_sample_pods(cluster)?;
