@@ -71,7 +71,8 @@ pub enum Run {
     },
 }
 
-/// A collector of the machine, ready to run; it keeps handles and buffers, and nothing about earlier values.
+/// A collector of the machine, ready to run; it keeps handles and buffers, and of earlier values only what it needs to
+/// keep a counter from going back.
 pub trait NodeCollector: Send {
     /// Reads, and writes the samples of now.
     ///
@@ -121,7 +122,12 @@ impl<'a> Cgroups<'a> {
     /// The text of a file; nothing where the cgroup has gone or has no such file.
     pub fn read(&mut self, slot: usize, file: CgroupFile) -> Option<&[u8]> {
         match self.tree.read(slot, file, self.buffer) {
-            Ok(()) => Some(self.buffer),
+            // What the kernel writes of a cgroup ends with its line; half a number is not to be taken for one.
+            Ok(()) if self.buffer.last().is_none_or(|b| *b == b'\n') => Some(self.buffer),
+            Ok(()) => {
+                self.parse_fault(slot, file, "ends in the middle");
+                None
+            }
             Err(ReadError::Gone | ReadError::Absent) => None,
             Err(ReadError::Failed(source)) => {
                 self.fail(CollectError::Read { path: self.tree.file_path(slot, file), source });

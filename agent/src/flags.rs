@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::collector::{COLLECTORS, OptionDesc};
+use crate::collector::{COLLECTORS, OptionDesc, OptionKind};
 use crate::plan::Overlay;
 use crate::source::Paths;
-use crate::source::kubelet::KubeletOptions;
+use crate::source::kubelet::{Kubelet, KubeletOptions};
 
 /// Everything that the command line says.
 #[derive(Clone, Debug)]
@@ -130,7 +130,20 @@ fn command() -> Command {
             );
         for option in collector.options {
             let flag = option_flag(collector.name, option);
-            command = command.arg(Arg::new(flag.clone()).long(flag).help(option.help).action(ArgAction::Set));
+            let argument = Arg::new(flag.clone()).long(flag.clone()).help(option.help).action(ArgAction::Set);
+            command = command.arg(match option.kind {
+                OptionKind::Regex => argument,
+                // As kingpin has it: the bare flag switches on, and `no-` before it switches off.
+                OptionKind::Bool => {
+                    argument.num_args(0..=1).require_equals(true).default_missing_value("true")
+                }
+            });
+            if option.kind == OptionKind::Bool {
+                let off = format!("no-{flag}");
+                let help = format!("The opposite of --{flag}.");
+                command = command.arg(switch(off.clone(), &help).overrides_with(flag.clone()));
+                command = command.mut_arg(flag, |on| on.overrides_with(off));
+            }
         }
     }
     command
@@ -164,6 +177,7 @@ fn from_matches(matches: &ArgMatches) -> Result<Flags, String> {
             token_file: text("kubelet.token-file").map(Into::into),
             ca_file: text("kubelet.ca-file").map(Into::into),
             insecure_skip_verify: matches.get_flag("kubelet.insecure-skip-verify"),
+            deadline: Kubelet::DEADLINE,
         }),
         sandbox_image: text("sandbox-image").unwrap_or_default(),
         overlay: overlay(matches)?,
@@ -182,7 +196,9 @@ fn overlay(matches: &ArgMatches) -> Result<Overlay, String> {
         let mut options = BTreeMap::new();
         for option in collector.options {
             let flag = option_flag(collector.name, option);
-            if let Some(value) = matches.get_one::<String>(&flag) {
+            if option.kind == OptionKind::Bool && matches.get_flag(&format!("no-{flag}")) {
+                options.insert(option.key.to_owned(), "false".to_owned());
+            } else if let Some(value) = matches.get_one::<String>(&flag) {
                 option.kind.check(value).map_err(|what| format!("--{flag}: {what}"))?;
                 options.insert(option.key.to_owned(), value.clone());
             }
@@ -222,6 +238,14 @@ mod tests {
         assert_eq!(flags.overlay.enabled, [("cpu".into(), false), ("loadavg".into(), true)].into());
         assert_eq!(flags.overlay.options["filesystem"]["mountPointsExclude"], "^/mnt");
         assert_eq!(flags.listen, [":1", "[::1]:2"]);
+    }
+
+    #[test]
+    fn a_switch_among_the_options_is_written_as_kingpin_has_it() {
+        let guest = |flag: &str| Flags::parse(&[flag]).unwrap().overlay.options["cpu"]["guest"].clone();
+        let flags = ["--collector.cpu.guest", "--no-collector.cpu.guest", "--collector.cpu.guest=false"];
+        assert_eq!(flags.map(guest), ["true", "false", "false"]);
+        assert!(Flags::parse(&["--collector.cpu.guest=maybe"]).unwrap_err().contains("collector.cpu.guest"));
     }
 
     #[test]

@@ -50,6 +50,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A half-open connection is found within the sum of both.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an operator that is not followed has to hear why.
+const PARTING: Duration = Duration::from_secs(1);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
 impl Subscription {
@@ -102,7 +104,12 @@ impl Subscription {
         while let Some(message) = stream.message().await? {
             match message.message {
                 Some(operator_message::Message::Welcome(welcome)) => {
-                    self.welcome(&welcome, &say).await?;
+                    if let Err(error) = self.welcome(&welcome, &say).await {
+                        // Closing at once would take the report back before it is sent.
+                        drop(say);
+                        let _ = tokio::time::timeout(PARTING, stream.message()).await;
+                        return Err(error);
+                    }
                     self.telemetry.connected(true);
                     *failures = 0;
                     tracing::info!(address, term = welcome.term, "following the operator");

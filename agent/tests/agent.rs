@@ -1,6 +1,10 @@
 //! What the agent promises of every collector: what it gives of recorded nodes, and what it is called.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
 
+#[path = "agent/answers.rs"]
+mod answers;
+#[path = "agent/file.rs"]
+mod file;
 #[path = "agent/fixture.rs"]
 mod fixture;
 #[path = "agent/generated.rs"]
@@ -11,3 +15,5 @@ mod golden;
 mod kubelet;
 #[path = "agent/list.rs"]
 mod list;
+#[path = "agent/stream.rs"]
+mod stream;

@@ -2,7 +2,7 @@
 
 use super::{CgroupCollector, Cgroups, CollectError, Collector, Run};
 use crate::metric::{Subject, Writer, families};
-use crate::source::text::{label, lines, number, words};
+use crate::source::text::{interface, label, lines};
 
 /// `container_network`
 pub(super) const COLLECTOR: Collector = Collector {
@@ -62,33 +62,4 @@ impl CgroupCollector for ContainerNetwork {
 /// As cAdvisor: the loopback and the host's ends of pods are nobody's traffic.
 fn ignored(device: &str) -> bool {
     device == "lo" || ["veth", "docker", "nerdctl"].iter().any(|prefix| device.starts_with(prefix))
-}
-
-/// `eth0: 1 2 3 …`, sixteen numbers; the two lines of headings have none (net/core/net-procfs.c).
-fn interface(line: &[u8]) -> Option<(&[u8], [u64; 16])> {
-    let colon = line.iter().rposition(|b| *b == b':')?;
-    let mut values = [0; 16];
-    let mut words = words(&line[colon + 1..]);
-    for value in &mut values {
-        *value = number(words.next()?)?;
-    }
-    Some((line[..colon].trim_ascii(), values))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn headings_and_truncated_lines_are_no_interfaces() {
-        assert_eq!(
-            interface(b"Inter-|   Receive                                                |  Transmit"),
-            None
-        );
-        assert_eq!(interface(b"  eth0: 1 2 3"), None);
-        let (device, values) = interface(b"  eth0:1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16").unwrap();
-        assert_eq!((device, values[0], values[15]), (&b"eth0"[..], 1, 16));
-        let (device, _) = interface(b"eth0:1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16").unwrap();
-        assert_eq!(device, b"eth0:1", "an alias has a colon in its name");
-    }
 }

@@ -27,6 +27,8 @@ pub struct KubeletOptions {
     pub ca_file: Option<PathBuf>,
     /// `--kubelet.insecure-skip-verify`
     pub insecure_skip_verify: bool,
+    /// How long an answer is waited for.
+    pub deadline: Duration,
 }
 
 /// Why the kubelet's answer is of no use; the variant's name is the label of the counter.
@@ -122,7 +124,7 @@ pub struct Kubelet {
 
 impl Kubelet {
     /// An answer takes 10 ms with 100 pods; what is slower than this is not waited for.
-    const DEADLINE: Duration = Duration::from_secs(5);
+    pub const DEADLINE: Duration = Duration::from_secs(5);
     /// 250 pods make about 1 MB.
     const LONGEST_ANSWER: usize = 64 << 20;
 
@@ -147,9 +149,9 @@ impl Kubelet {
     /// See [`KubeletError`].
     pub async fn pods(&self) -> Result<Vec<Pod>, KubeletError> {
         let url = format!("{}/pods", self.options.url.trim_end_matches('/'));
-        let body = match tokio::time::timeout(Self::DEADLINE, self.get(&url)).await {
+        let body = match tokio::time::timeout(self.options.deadline, self.get(&url)).await {
             Ok(body) => body?,
-            Err(_) => return Err(KubeletError::Slow { url, after: Self::DEADLINE }),
+            Err(_) => return Err(KubeletError::Slow { url, after: self.options.deadline }),
         };
         parse(&body).map_err(|error| KubeletError::Garbage { url, what: error.to_string() })
     }

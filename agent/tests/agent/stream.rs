@@ -1,0 +1,249 @@
+//! What passes between an agent and operators of several kinds, over real connections on loopback.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use agent::config::Config;
+use agent::last_good::LastGood;
+use agent::plan::{Overlay, Plan};
+use agent::scrape::Scraper;
+use agent::source::Paths;
+use agent::subscribe::Subscription;
+use agent::telemetry::Telemetry;
+use protocol::proto::agent_config_server::{AgentConfig, AgentConfigServer};
+use protocol::proto::{self, agent_message, operator_message};
+use protocol::{MetricSelection, Outcome, PROTOCOL, Policy, PolicyContent, Report, Snapshot};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Status, Streaming};
+
+/// An operator that hands each stream to the test, or says that it does not lead.
+struct Operator {
+    streams: mpsc::Sender<Stream>,
+    leads: bool,
+}
+
+/// One agent's stream, as the test speaks on it.
+struct Stream {
+    heard: Streaming<proto::AgentMessage>,
+    say: mpsc::Sender<Result<proto::OperatorMessage, Status>>,
+}
+
+type Said = Pin<Box<dyn tokio_stream::Stream<Item = Result<proto::OperatorMessage, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl AgentConfig for Operator {
+    type SubscribeStream = Said;
+
+    async fn subscribe(
+        &self,
+        request: Request<Streaming<proto::AgentMessage>>,
+    ) -> Result<Response<Said>, Status> {
+        if !self.leads {
+            return Err(Status::failed_precondition("not leader"));
+        }
+        let (say, said) = mpsc::channel(4);
+        let stream = Stream { heard: request.into_inner(), say };
+        self.streams.send(stream).await.map_err(|_| Status::unavailable("the test is over"))?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(said))))
+    }
+}
+
+async fn operator(leads: bool) -> (String, mpsc::Receiver<Stream>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let (streams, receiver) = mpsc::channel(1);
+    let service = AgentConfigServer::new(Operator { streams, leads });
+    let incoming = TcpListenerStream::new(listener);
+    tokio::spawn(
+        async move { tonic::transport::Server::builder().serve_with_incoming(service, incoming).await },
+    );
+    (address, receiver)
+}
+
+impl Stream {
+    async fn hear(&mut self) -> agent_message::Message {
+        self.heard.message().await.unwrap().unwrap().message.unwrap()
+    }
+
+    async fn hello(&mut self) -> proto::Hello {
+        match self.hear().await {
+            agent_message::Message::Hello(hello) => hello,
+            other => panic!("not a hello: {other:?}"),
+        }
+    }
+
+    async fn report(&mut self) -> Report {
+        match self.hear().await {
+            agent_message::Message::Report(report) => report.try_into().unwrap(),
+            other => panic!("not a report: {other:?}"),
+        }
+    }
+
+    async fn welcome(&self, term: u64) {
+        let welcome = proto::Welcome { protocol: PROTOCOL, term, cluster: "cluster".to_owned() };
+        self.say(operator_message::Message::Welcome(welcome)).await;
+    }
+
+    async fn say(&self, message: operator_message::Message) {
+        self.say.send(Ok(proto::OperatorMessage { message: Some(message) })).await.unwrap();
+    }
+
+    async fn snapshot(&self, snapshot: Snapshot) {
+        self.say(operator_message::Message::Snapshot(snapshot.into())).await;
+    }
+}
+
+/// A folder for what was last good; gone when dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("stream-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    /// Starts an agent that follows these operators, and returns its configuration.
+    fn agent(&self, addresses: &[&str]) -> Config {
+        let paths =
+            Paths { procfs: "/proc".into(), sysfs: "/sys".into(), rootfs: "/".into(), cgroup_root: None };
+        let telemetry = Arc::new(Telemetry::new().unwrap());
+        let plan = Plan::waiting(&Overlay::default());
+        let scraper = Arc::new(Mutex::new(Scraper::new(paths, String::new(), 100, plan, telemetry.clone())));
+        let config =
+            Config::new(scraper, telemetry.clone(), Overlay::default(), Some(LastGood::new(&self.0)));
+        let verdicts = config.use_last_good();
+        let subscription = Subscription {
+            addresses: addresses.iter().map(|a| (*a).to_owned()).collect(),
+            node: "node".to_owned(),
+            config: config.clone(),
+            telemetry,
+        };
+        tokio::spawn(subscription.run(verdicts));
+        config
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn snapshot(term: u64, exclude: &str) -> Snapshot {
+    let metrics = MetricSelection { exclude: vec![exclude.to_owned()], ..MetricSelection::default() };
+    let policy = Policy::new("p", 1, PolicyContent { metrics, ..PolicyContent::default() });
+    Snapshot {
+        cluster: "cluster".to_owned(),
+        node: "node".to_owned(),
+        term,
+        policies: vec![policy],
+        ..Snapshot::default()
+    }
+}
+
+fn refusal(report: Report) -> String {
+    match report {
+        Report::Refusal(refusal) => refusal.reason,
+        Report::Verdicts(verdicts) => panic!("not refused: {verdicts:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_passes_over_an_operator_that_does_not_lead() {
+    let folder = Folder::new("next");
+    let (follower, _none) = operator(false).await;
+    let (leader, mut streams) = operator(true).await;
+    let config = folder.agent(&[&follower, &leader]);
+    let mut stream = streams.recv().await.unwrap();
+    let hello = stream.hello().await;
+    assert_eq!((hello.node.as_str(), hello.digest.as_str(), hello.protocol), ("node", "", PROTOCOL));
+    assert!(hello.collectors.iter().any(|c| c.name == "cpu"));
+    stream.welcome(5).await;
+    stream.snapshot(snapshot(5, "node_load1")).await;
+    let Report::Verdicts(verdicts) = stream.report().await else { panic!("refused") };
+    assert_eq!(verdicts.policies[0].outcome, Outcome::Accepted);
+    assert_eq!(config.in_force().policies.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_taken_up_is_refused_whole_and_changes_nothing() {
+    let folder = Folder::new("refused");
+    let (leader, mut streams) = operator(true).await;
+    let config = folder.agent(&[&leader]);
+    let mut stream = streams.recv().await.unwrap();
+    stream.hello().await;
+    stream.welcome(5).await;
+    stream.snapshot(snapshot(5, "node_load1")).await;
+    stream.report().await;
+    let before = config.in_force();
+
+    let mut undecodable = proto::Snapshot::from(snapshot(5, "node_load5"));
+    undecodable.facts = None;
+    stream.say(operator_message::Message::Snapshot(undecodable)).await;
+    assert_eq!(refusal(stream.report().await), "NotDecodable");
+    stream.snapshot(snapshot(4, "node_load5")).await;
+    assert_eq!(refusal(stream.report().await), "OlderTerm");
+    stream.snapshot(Snapshot { node: "other".to_owned(), ..snapshot(5, "node_load5") }).await;
+    assert_eq!(refusal(stream.report().await), "OtherNode");
+    stream.snapshot(Snapshot { cluster: "other".to_owned(), ..snapshot(5, "node_load5") }).await;
+    assert_eq!(refusal(stream.report().await), "OtherCluster");
+    assert_eq!(config.in_force(), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_restarts_says_what_it_has_and_follows_no_older_leader() {
+    let folder = Folder::new("restart");
+    let (leader, mut streams) = operator(true).await;
+    folder.agent(&[&leader]);
+    let mut stream = streams.recv().await.unwrap();
+    stream.hello().await;
+    stream.welcome(5).await;
+    let first = snapshot(5, "node_load1");
+    stream.snapshot(first.clone()).await;
+    stream.report().await;
+    drop((stream, streams));
+
+    let (other, mut streams) = operator(true).await;
+    let config = folder.agent(&[&other]);
+    let mut stream = streams.recv().await.unwrap();
+    let hello = stream.hello().await;
+    assert_eq!(hello.digest, first.digest().to_string());
+    assert_eq!(hello.in_force["p"], first.policies[0].revision.to_string());
+    // The same snapshot under a newer leader: nothing is sent, and the agent says at once what it made of it.
+    stream.welcome(6).await;
+    let Report::Verdicts(verdicts) = stream.report().await else { panic!("refused") };
+    assert_eq!((verdicts.digest, verdicts.policies.len()), (first.digest(), 1));
+    assert_eq!(config.in_force().snapshot.term, 6);
+    drop(stream);
+
+    let mut stream = streams.recv().await.unwrap();
+    stream.hello().await;
+    stream.welcome(5).await;
+    assert_eq!(refusal(stream.report().await), "OlderTerm");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rejected_policy_is_reported_with_what_stays_in_force() {
+    let folder = Folder::new("rejected");
+    let (leader, mut streams) = operator(true).await;
+    folder.agent(&[&leader]);
+    let mut stream = streams.recv().await.unwrap();
+    stream.hello().await;
+    stream.welcome(5).await;
+    let good = snapshot(5, "node_load1");
+    stream.snapshot(good.clone()).await;
+    stream.report().await;
+    stream.snapshot(snapshot(5, "(")).await;
+    let Report::Verdicts(verdicts) = stream.report().await else { panic!("refused") };
+    let verdict = &verdicts.policies[0];
+    assert_eq!(
+        (verdict.outcome, verdict.findings[0].field.as_str()),
+        (Outcome::Rejected, "metrics.exclude[0]")
+    );
+    assert_eq!(verdict.in_force, good.policies[0].revision);
+}
