@@ -11,6 +11,7 @@ use operator::run::{Options, run};
 use operator::telemetry::log_to_stderr;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing::Level;
 
 /// Turns ExporterPolicies into what they mean for each node, and tells the agents.
 #[derive(Parser)]
@@ -39,9 +40,9 @@ struct Run {
     /// Where /healthz, /readyz and /metrics are.
     #[arg(long = "web.listen-address", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     web: SocketAddr,
-    /// error, warn, info, debug or trace; or a list of directives as RUST_LOG takes it.
+    /// error, warn, info, debug or trace.
     #[arg(long = "log.level", default_value = "info", value_name = "LEVEL")]
-    log_level: String,
+    log_level: Level,
     /// The namespace of the Lease; by default that of the service account or the kubeconfig.
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE")]
     namespace: Option<String>,
@@ -86,7 +87,7 @@ fn print_meaning(flags: Compile) -> anyhow::Result<ExitCode> {
 
 #[tokio::main]
 async fn start(flags: Run) -> anyhow::Result<()> {
-    log_to_stderr(&flags.log_level)?;
+    log_to_stderr(flags.log_level);
     // One provider for the process: two in the tree would leave rustls without a choice.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let stop = CancellationToken::new();

@@ -5,7 +5,9 @@ use std::io::IsTerminal;
 use crds::Reason;
 use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 use prometheus::{Registry, TextEncoder};
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 /// The operator's metrics. Every label's values are a fixed set; a message never becomes one.
 #[derive(Clone, Debug)]
@@ -143,13 +145,11 @@ impl Telemetry {
     }
 }
 
-/// Writes logs to standard error: `level` is a word such as `info`, or a list of directives as `RUST_LOG` takes it.
-///
-/// # Errors
-/// When the level is not one.
-pub fn log_to_stderr(level: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(level).map_err(|e| anyhow::anyhow!("--log.level={level}: {e}"))?;
+/// Writes logs to standard error: the operator's own from this level on, those of libraries from info on at most.
+pub fn log_to_stderr(level: Level) {
+    let libraries = level.min(Level::INFO);
+    let filter = Targets::new().with_default(libraries).with_target("operator", level);
     let ansi = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
-    Ok(())
+    let lines = tracing_subscriber::fmt::layer().with_ansi(ansi).with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
 }

@@ -145,7 +145,8 @@ async fn only_nodes_that_a_change_concerns_are_told() {
     let (operator, _record, _tasks) = start(&cluster, 1).await;
     let (mut one, mut two) =
         (Stream::welcomed(&operator, hello("n1")).await, Stream::welcomed(&operator, hello("n2")).await);
-    (one.snapshot().await, two.snapshot().await);
+    one.snapshot().await;
+    two.snapshot().await;
     let selector = json!({"matchLabels": {"node": "n2"}});
     cluster.change("ADDED", &policy("second", 1, json!({"nodeSelector": selector})));
     assert_eq!(names(two.snapshot().await), ["second"]);
