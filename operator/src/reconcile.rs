@@ -61,8 +61,8 @@ impl Reconciler {
         let mut compiled = self.pass(term, &world, &mut validated);
         loop {
             heard.borrow_and_update();
-            self.report(&world, &compiled, Instant::now() < settled_at);
             let settling = Instant::now() < settled_at;
+            self.report(&world, &compiled, settling);
             let mut world_changed = tokio::select! {
                 _ = self.leading.wait_for(|t| *t != Some(term)) => return,
                 more = self.gathered.changed() => if more { true } else { return },

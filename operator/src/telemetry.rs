@@ -25,7 +25,7 @@ pub struct Telemetry {
     pub streams_refused: IntCounterVec,
     /// Policies by condition and its status.
     policies: IntGaugeVec,
-    /// Policies that are not accepted, by reason.
+    /// Policies that are not accepted, by the operator's reason; whatever agents say is RejectedByAgent.
     policies_rejected: IntGaugeVec,
     /// Statuses written, by outcome.
     pub status_writes: IntCounterVec,
@@ -97,7 +97,11 @@ impl Telemetry {
                 &["not_leader", "other_protocol", "no_hello", "replaced", "undecodable"],
             )?,
             policies: gauges("policies", "Policies by condition and its status.", &["condition", "status"])?,
-            policies_rejected: gauges("policies_rejected", "Policies that are not accepted.", &["reason"])?,
+            policies_rejected: gauges(
+                "policies_rejected",
+                "Policies that are not accepted, by reason.",
+                &["reason"],
+            )?,
             status_writes: counters(
                 "status_writes_total",
                 "Statuses of policies written.",
