@@ -51,10 +51,10 @@ fn world(nodes: usize, policies: usize) -> World {
             "metrics": {"exclude": [format!("container_spec_.*_{i}")]},
             "labels": {"podLabels": ["app.kubernetes.io/name"]},
         });
-        if i % 2 == 0 {
+        if i.is_multiple_of(2) {
             spec["nodeSelector"] = json!({"matchLabels": {"pool": format!("pool-{}", i % 10)}});
         }
-        if i % 3 == 0 {
+        if i.is_multiple_of(3) {
             spec["namespaceSelector"] = json!({"matchLabels": {"team": format!("team-{}", i % 20)}});
         }
         let name = format!("policy-{i:03}");

@@ -165,7 +165,7 @@ impl Scraper {
     pub fn scrape(&mut self, part: Part, format: Format, out: &mut Vec<u8>) {
         self.gather(part);
         self.expose(format, out);
-        self.telemetry.scraped(part, self.samples.len());
+        self.telemetry.scraped(part.word(), self.samples.len());
         if part.has_agent() {
             text::own(out, format, &self.telemetry.gather());
         }

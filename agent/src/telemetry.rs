@@ -6,7 +6,6 @@ use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::collector::CollectError;
-use crate::scrape::Part;
 use crate::source::cgroup::CgroupTree;
 use crate::source::kubelet::KubeletError;
 use crate::source::network::Networks;
@@ -164,9 +163,9 @@ impl Telemetry {
     }
 
     /// A scrape is done.
-    pub fn scraped(&self, part: Part, series: usize) {
-        self.scrapes.with_label_values(&[part.word()]).inc();
-        self.series.with_label_values(&[part.word()]).set(series as i64);
+    pub fn scraped(&self, part: &str, series: usize) {
+        self.scrapes.with_label_values(&[part]).inc();
+        self.series.with_label_values(&[part]).set(series as i64);
     }
 
     /// A request was one too many.

@@ -1,4 +1,5 @@
 //! What holds of the cost whatever the machine: how many allocations a scrape makes.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use agent::expose::text::Format;
 use agent::scrape::Part;

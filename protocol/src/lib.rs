@@ -1,20 +1,21 @@
 //! What the operator says to an agent, what an agent answers, and what a set of policies means for one subject.
 
 mod effective;
+mod message;
 mod revision;
 mod snapshot;
 mod wire;
 
 pub use effective::{CollectorEffective, Effective, FamilyRule, FamilySelector, Subject, effective};
+pub use message::{
+    Capabilities, CollectorCapability, Finding, Hello, Outcome, Refusal, Report, Verdict, Verdicts,
+};
 pub use revision::{Digest, Revision};
 pub use snapshot::{
     CollectorSetting, Facts, LabelOperator, LabelRequirement, LabelSelector, MetricSelection, NodeFacts,
     Policy, PolicyContent, Snapshot,
 };
-pub use wire::{
-    Capabilities, CollectorCapability, DecodeError, Finding, Hello, Outcome, Refusal, Report, Verdict,
-    Verdicts,
-};
+pub use wire::DecodeError;
 
 /// The generated messages and the gRPC service; everything else in this crate is plain Rust.
 #[expect(

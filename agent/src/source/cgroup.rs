@@ -1,5 +1,6 @@
 //! The kubelet's part of the cgroup tree, kept up to date without walking it.
 
+mod file;
 mod name;
 mod watch;
 
@@ -7,13 +8,15 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use rustix::io::Errno;
 
 use super::Paths;
 use super::file::{HandleBudget, KeptFile};
+pub use file::CgroupFile;
+use file::{below, file_path};
 use watch::Watcher;
 
 /// Which of the kernel's two interfaces the node has its controllers on.
@@ -62,54 +65,6 @@ pub struct Cgroup {
     files: [KeptFile; CgroupFile::COUNT],
     children: Vec<usize>,
     gone: bool,
-}
-
-macro_rules! cgroup_files {
-    ($($id:ident $controller:literal $name:literal;)*) => {
-        /// The files of a cgroup that collectors read: the controller in whose tree it is on v1, and its name.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[expect(missing_docs, reason = "each is named for its file")]
-        pub enum CgroupFile { $($id),* }
-
-        impl CgroupFile {
-            /// All of them.
-            pub const ALL: &'static [CgroupFile] = &[$(CgroupFile::$id),*];
-            const COUNT: usize = Self::ALL.len();
-
-            fn place(self) -> (&'static str, &'static str) {
-                match self { $(CgroupFile::$id => ($controller, $name)),* }
-            }
-        }
-    };
-}
-// Documentation/admin-guide/cgroup-v1/{cpuacct,memory,blkio-controller}.rst, Documentation/admin-guide/cgroup-v2.rst
-cgroup_files! {
-    CpuacctUsage "cpuacct" "cpuacct.usage";
-    CpuacctStat "cpuacct" "cpuacct.stat";
-    CpuStat "cpu" "cpu.stat";
-    CpuShares "cpu" "cpu.shares";
-    CpuCfsQuota "cpu" "cpu.cfs_quota_us";
-    CpuCfsPeriod "cpu" "cpu.cfs_period_us";
-    CpuWeight "cpu" "cpu.weight";
-    CpuMax "cpu" "cpu.max";
-    MemoryStat "memory" "memory.stat";
-    MemoryUsage "memory" "memory.usage_in_bytes";
-    MemoryMaxUsage "memory" "memory.max_usage_in_bytes";
-    MemoryFailcnt "memory" "memory.failcnt";
-    MemoryKmemUsage "memory" "memory.kmem.usage_in_bytes";
-    MemoryLimit "memory" "memory.limit_in_bytes";
-    MemoryMemswLimit "memory" "memory.memsw.limit_in_bytes";
-    MemorySoftLimit "memory" "memory.soft_limit_in_bytes";
-    MemoryCurrent "memory" "memory.current";
-    MemoryPeak "memory" "memory.peak";
-    MemoryEvents "memory" "memory.events";
-    MemorySwapCurrent "memory" "memory.swap.current";
-    MemoryMax "memory" "memory.max";
-    MemoryHigh "memory" "memory.high";
-    MemorySwapMax "memory" "memory.swap.max";
-    BlkioServiceBytes "blkio" "blkio.throttle.io_service_bytes_recursive";
-    BlkioServiced "blkio" "blkio.throttle.io_serviced_recursive";
-    IoStat "io" "io.stat";
 }
 
 /// Why a file of a cgroup could not be read.
@@ -391,19 +346,6 @@ impl CgroupTree {
             self.remove(child);
         }
     }
-}
-
-fn below(root: &Path, path: &str) -> PathBuf {
-    root.join(path.trim_start_matches('/'))
-}
-
-fn file_path(mount: &Path, version: Version, cgroup: &str, file: CgroupFile) -> PathBuf {
-    let (controller, name) = file.place();
-    let tree = match version {
-        Version::V1 => mount.join(controller),
-        Version::V2 => mount.to_owned(),
-    };
-    below(&tree, cgroup).join(name)
 }
 
 #[cfg(test)]

@@ -1,0 +1,68 @@
+//! The files of a cgroup that collectors read, and where they are on v1 and v2.
+
+use std::path::{Path, PathBuf};
+
+use super::Version;
+
+macro_rules! cgroup_files {
+    ($($id:ident $controller:literal $name:literal;)*) => {
+        /// The files of a cgroup that collectors read: the controller in whose tree it is on v1, and its name.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "each is named for its file")]
+        pub enum CgroupFile { $($id),* }
+
+        impl CgroupFile {
+            /// All of them.
+            pub const ALL: &'static [CgroupFile] = &[$(CgroupFile::$id),*];
+            pub(super) const COUNT: usize = Self::ALL.len();
+
+            fn place(self) -> (&'static str, &'static str) {
+                match self { $(CgroupFile::$id => ($controller, $name)),* }
+            }
+        }
+    };
+}
+// Documentation/admin-guide/cgroup-v1/{cpuacct,memory,blkio-controller}.rst, Documentation/admin-guide/cgroup-v2.rst
+cgroup_files! {
+    CpuacctUsage "cpuacct" "cpuacct.usage";
+    CpuacctStat "cpuacct" "cpuacct.stat";
+    CpuStat "cpu" "cpu.stat";
+    CpuShares "cpu" "cpu.shares";
+    CpuCfsQuota "cpu" "cpu.cfs_quota_us";
+    CpuCfsPeriod "cpu" "cpu.cfs_period_us";
+    CpuWeight "cpu" "cpu.weight";
+    CpuMax "cpu" "cpu.max";
+    MemoryStat "memory" "memory.stat";
+    MemoryUsage "memory" "memory.usage_in_bytes";
+    MemoryMaxUsage "memory" "memory.max_usage_in_bytes";
+    MemoryFailcnt "memory" "memory.failcnt";
+    MemoryKmemUsage "memory" "memory.kmem.usage_in_bytes";
+    MemoryLimit "memory" "memory.limit_in_bytes";
+    MemoryMemswLimit "memory" "memory.memsw.limit_in_bytes";
+    MemorySoftLimit "memory" "memory.soft_limit_in_bytes";
+    MemoryCurrent "memory" "memory.current";
+    MemoryPeak "memory" "memory.peak";
+    MemoryEvents "memory" "memory.events";
+    MemorySwapCurrent "memory" "memory.swap.current";
+    MemoryMax "memory" "memory.max";
+    MemoryHigh "memory" "memory.high";
+    MemorySwapMax "memory" "memory.swap.max";
+    BlkioServiceBytes "blkio" "blkio.throttle.io_service_bytes_recursive";
+    BlkioServiced "blkio" "blkio.throttle.io_serviced_recursive";
+    IoStat "io" "io.stat";
+}
+
+/// Where a file of a cgroup is below the mount.
+pub(super) fn file_path(mount: &Path, version: Version, cgroup: &str, file: CgroupFile) -> PathBuf {
+    let (controller, name) = file.place();
+    let tree = match version {
+        Version::V1 => mount.join(controller),
+        Version::V2 => mount.to_owned(),
+    };
+    below(&tree, cgroup).join(name)
+}
+
+/// A path of a cgroup, which begins with a slash, below a folder.
+pub(super) fn below(root: &Path, path: &str) -> PathBuf {
+    root.join(path.trim_start_matches('/'))
+}
