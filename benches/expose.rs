@@ -1,11 +1,15 @@
-//! Families to text, by format, beside copying the same bytes.
+//! Families to text, by format, beside copying the same bytes; and packing the text as Prometheus asks for it.
 
 #![expect(clippy::print_stdout, reason = "the figures are what it is for")]
 
+use std::io::Write as _;
+
 use agent::expose::text::Format;
 use agent::scrape::Part;
-use benches::measure::{pair, text};
+use benches::measure::{alone, pair, text};
 use benches::synthetic::{Node, everything};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 fn main() -> anyhow::Result<()> {
     let node = Node::new(100)?;
@@ -36,5 +40,15 @@ fn main() -> anyhow::Result<()> {
             text(floor.cpu)
         );
     }
+    let mut text_of_all = Vec::new();
+    scraper.expose(Format::Text, &mut text_of_all);
+    let mut packed = Vec::new();
+    let gzip = alone(50, || {
+        packed.clear();
+        let mut encoder = GzEncoder::new(&mut packed, Compression::fast());
+        // Writing to memory does not fail.
+        let _ = encoder.write_all(&text_of_all).and_then(|()| encoder.try_finish());
+    });
+    println!("gzip: {} to {} bytes: {}", text_of_all.len(), packed.len(), text(gzip.cpu));
     Ok(())
 }
