@@ -11,6 +11,8 @@ mod fixture;
 mod generated;
 #[path = "agent/golden.rs"]
 mod golden;
+#[path = "agent/http.rs"]
+mod http;
 #[path = "agent/kubelet.rs"]
 mod kubelet;
 #[path = "agent/list.rs"]

@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::flight::Flights;
 use super::negotiate;
@@ -30,9 +30,22 @@ pub struct Exposition {
     telemetry: Arc<Telemetry>,
     flights: Flights<(Part, Format, bool), Bytes>,
     pool: Pool,
-    requests: Semaphore,
+    requests: Arc<Semaphore>,
     telemetry_path: String,
     is_ready: AtomicBool,
+}
+
+/// An answer on its way. It keeps its place among the requests until its last byte is written, so that slow readers, too,
+/// are bounded in number: the server lets go of a body once it has its bytes, and of the bytes once they are sent.
+struct Answer {
+    text: Bytes,
+    _place: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Answer {
+    fn as_ref(&self) -> &[u8] {
+        &self.text
+    }
 }
 
 /// A client that sends its request slower than this is cut off.
@@ -51,7 +64,7 @@ impl Exposition {
             telemetry,
             flights: Flights::default(),
             pool: Pool::default(),
-            requests: Semaphore::new(max_requests),
+            requests: Arc::new(Semaphore::new(max_requests)),
             telemetry_path,
             is_ready: AtomicBool::new(false),
         }
@@ -76,7 +89,7 @@ impl Exposition {
             Some("/agent") => Part::Agent,
             _ => return self.other(path),
         };
-        let Ok(_permit) = self.requests.try_acquire() else {
+        let Ok(place) = self.requests.clone().try_acquire_owned() else {
             self.telemetry.refused();
             let mut response = plain(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -91,6 +104,7 @@ impl Exposition {
         else {
             return plain(StatusCode::INTERNAL_SERVER_ERROR, "the scrape failed; see the agent's log\n");
         };
+        let body = Bytes::from_owner(Answer { text: body, _place: place });
         let mut response = Response::new(Full::new(body));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
