@@ -17,7 +17,7 @@ fn main() -> anyhow::Result<()> {
         let mut tree = CgroupTree::new(&node.paths(), HandleBudget::new(100_000));
         tree.refresh()?;
         let mut index = PodIndex::default();
-        index.set_pods(node.pods().to_vec());
+        index.set_pods(node.pods().to_vec(), &tree);
         let policies = (0..10).map(policy).collect();
         let mut plan = Plan::new(policies, Facts::default(), &Overlay::default());
         let (mut rows, mut number) = (Rows::default(), 0);

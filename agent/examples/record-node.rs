@@ -81,7 +81,7 @@ fn record_pods(arguments: &Arguments) -> anyhow::Result<HashSet<String>> {
     let text = serde_json::to_vec_pretty(&list)?;
     write(&arguments.out.join("kubelet/pods.json"), &text)?;
     let pods = agent::source::kubelet::parse(&text)?;
-    Ok(pods.into_iter().flat_map(|pod| [Some(pod.uid), pod.config_hash]).flatten().collect())
+    Ok(pods.into_iter().map(|pod| pod.uid).collect())
 }
 
 /// The root, the slices, the pods that are kept and what is in them.

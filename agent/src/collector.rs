@@ -41,6 +41,9 @@ pub const COLLECTORS: &[&Collector] = &[
     &container_spec::COLLECTOR,
 ];
 
+/// The collector for which handles on network namespaces are kept.
+pub const CONTAINER_NETWORK: &str = container_network::COLLECTOR.name;
+
 /// One collector: what it yields, what can be set, and how it runs.
 pub struct Collector {
     /// The public name, in policies and flags.

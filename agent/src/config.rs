@@ -1,10 +1,14 @@
 //! Where the configuration comes from, and its way into the scraper.
 
+mod file;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use protocol::{Digest, Facts, Outcome, Policy, Report, Snapshot, Verdicts};
+
+pub use file::FileError;
 
 use crate::in_force::InForce;
 use crate::last_good::LastGood;
@@ -20,67 +24,6 @@ pub struct Config {
     flags: Overlay,
     last_good: Option<LastGood>,
     in_force: Arc<Mutex<InForce>>,
-}
-
-/// Why a configuration file was not taken up; what was in force before stays.
-#[derive(Debug, thiserror::Error)]
-pub enum FileError {
-    /// It cannot be read.
-    #[error("{}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the kernel says.
-        source: std::io::Error,
-    },
-    /// It is not a snapshot.
-    #[error("{}: {what}", path.display())]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// Where it stops making sense.
-        what: String,
-    },
-    /// One of its policies cannot be done.
-    #[error("{}: policy `{policy}`: {field}: {message}", path.display())]
-    Rejected {
-        /// The file.
-        path: PathBuf,
-        /// The policy.
-        policy: String,
-        /// The field below `spec`.
-        field: String,
-        /// What is wrong with it.
-        message: String,
-    },
-}
-
-/// Reads the YAML form of a snapshot and checks every policy of it.
-///
-/// # Errors
-/// See [`FileError`].
-pub fn read_file(path: &Path) -> Result<Snapshot, FileError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| FileError::Read { path: path.to_owned(), source })?;
-    let mut snapshot: Snapshot = serde_saphyr::from_str(&text)
-        .map_err(|error| FileError::Content { path: path.to_owned(), what: error.to_string() })?;
-    for policy in &mut snapshot.policies {
-        policy.revision = policy.content.revision();
-        let judgement = crate::judge::judge(policy);
-        for finding in judgement.findings {
-            if judgement.outcome == Outcome::Rejected {
-                return Err(FileError::Rejected {
-                    path: path.to_owned(),
-                    policy: policy.name.clone(),
-                    field: finding.field,
-                    message: finding.message,
-                });
-            }
-            tracing::warn!(policy = policy.name, field = finding.field, "{}", finding.message);
-        }
-    }
-    snapshot.sort();
-    Ok(snapshot)
 }
 
 impl Config {
@@ -104,9 +47,10 @@ impl Config {
     /// # Errors
     /// See [`FileError`]; what was in force before stays.
     pub fn use_file(&self, path: &Path) -> Result<(), FileError> {
-        let read = read_file(path);
+        let read = file::read(path);
         self.telemetry.snapshot(if read.is_ok() { "applied" } else { "refused" });
         let snapshot = read?;
+        self.telemetry.set_policies(snapshot.policies.len(), 0, 0);
         self.put_in_force(snapshot.policies, snapshot.facts, "file");
         Ok(())
     }
@@ -127,28 +71,36 @@ impl Config {
                 continue;
             }
             seen = now;
-            match self.use_file(&path) {
+            match tokio::task::block_in_place(|| self.use_file(&path)) {
                 Ok(()) => tracing::info!(file = %path.display(), "configuration taken up"),
                 Err(error) => tracing::error!("{error}; the configuration before stays in force"),
             }
         }
     }
 
-    /// Begins with what was last good, or with the machine only until the operator is heard.
+    /// Begins with what was last good for this node, or with the machine only until the operator is heard.
     ///
     /// Returns the verdicts on the snapshot that was last good: this build may judge differently.
-    pub fn use_last_good(&self) -> Option<Verdicts> {
+    pub fn use_last_good(&self, node: &str) -> Option<Verdicts> {
         let loaded = self.last_good.as_ref().map_or(Ok(None), LastGood::load).unwrap_or_else(|error| {
             tracing::error!("{error}; waiting for the operator");
             None
         });
-        let Some(mut in_force) = loaded else {
+        let of_node = loaded.filter(|in_force| {
+            let stored = &in_force.snapshot.node;
+            if stored != node {
+                tracing::error!(
+                    "the last good configuration is of node `{stored}`; waiting for the operator"
+                );
+            }
+            stored == node
+        });
+        let Some(mut in_force) = of_node else {
             self.lock_scraper().set_plan(Plan::waiting(&self.flags));
             self.telemetry.set_source("waiting");
             return None;
         };
-        let (snapshot, digest) = (in_force.snapshot.clone(), in_force.digest.clone());
-        let verdicts = in_force.take_up(snapshot, digest);
+        let verdicts = in_force.take_up_again();
         self.report_policies(&verdicts);
         self.put_in_force(in_force.policies.clone(), in_force.facts.clone(), "last_good");
         *self.lock() = in_force;
@@ -182,9 +134,11 @@ impl Config {
         in_force.admit(cluster, None, term, &Digest::default())?;
         // Before the first snapshot there is nothing to keep: a folder without one means that nothing was taken up.
         let is_new = in_force.snapshot.term != term || in_force.snapshot.cluster != cluster;
-        if is_new && !in_force.snapshot.node.is_empty() {
-            in_force.set_leader(cluster, term);
-            self.store(&in_force);
+        if !in_force.snapshot.node.is_empty() {
+            if is_new {
+                in_force.set_leader(cluster, term);
+                self.store(&in_force);
+            }
             self.telemetry.set_source("operator");
         }
         Ok(())
@@ -196,7 +150,9 @@ impl Config {
     }
 
     fn put_in_force(&self, policies: Vec<Policy>, facts: Facts, source: &str) {
-        self.lock_scraper().set_plan(Plan::new(policies, facts, &self.flags));
+        // Made before the lock is taken: a scrape need not wait for patterns to compile.
+        let plan = Plan::new(policies, facts, &self.flags);
+        self.lock_scraper().set_plan(plan);
         self.telemetry.set_source(source);
     }
 

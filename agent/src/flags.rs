@@ -94,7 +94,11 @@ fn command() -> Command {
                 .default_value("40")
                 .value_parser(clap::value_parser!(u16).range(1..)),
         )
-        .arg(value("log.level", "error, warn, info, debug or trace.").default_value("info"))
+        .arg(
+            value("log.level", "How much is logged.")
+                .default_value("info")
+                .value_parser(["error", "warn", "info", "debug", "trace"]),
+        )
         .arg(value("path.procfs", "Where the node's procfs is mounted.").default_value("/proc"))
         .arg(value("path.sysfs", "Where the node's sysfs is mounted.").default_value("/sys"))
         .arg(value("path.rootfs", "Where the node's root file system is mounted.").default_value("/"))
@@ -159,7 +163,7 @@ fn from_matches(matches: &ArgMatches) -> Result<Flags, String> {
     };
     Ok(Flags {
         listen: all("web.listen-address"),
-        telemetry_path: text("web.telemetry-path").unwrap_or_default().trim_end_matches('/').to_owned(),
+        telemetry_path: telemetry_path(&text("web.telemetry-path").unwrap_or_default())?,
         max_requests: usize::from(matches.get_one::<u16>("web.max-requests").copied().unwrap_or(40)),
         log_level: text("log.level").unwrap_or_default(),
         paths: Paths {
@@ -182,6 +186,14 @@ fn from_matches(matches: &ArgMatches) -> Result<Flags, String> {
         sandbox_image: text("sandbox-image").unwrap_or_default(),
         overlay: overlay(matches)?,
     })
+}
+
+/// The path without its last slash, so that `/` is empty.
+fn telemetry_path(path: &str) -> Result<String, String> {
+    match path.strip_prefix('/') {
+        Some(_) => Ok(path.trim_end_matches('/').to_owned()),
+        None => Err(format!("--web.telemetry-path={path}: a path begins with a slash")),
+    }
 }
 
 fn overlay(matches: &ArgMatches) -> Result<Overlay, String> {
@@ -255,5 +267,7 @@ mod tests {
         assert!(error(&["--config=x", "--operator=y"]).contains("--operator"));
         assert!(error(&["--collector.nosuch"]).contains("--collector.nosuch"));
         assert!(error(&["--kubelet.ca-file=x"]).contains("--kubelet.url"));
+        assert!(error(&["--web.telemetry-path=metrics"]).contains("slash"));
+        assert!(error(&["--log.level=warning"]).contains("--log.level"));
     }
 }

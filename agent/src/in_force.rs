@@ -48,6 +48,13 @@ impl InForce {
         verdicts
     }
 
+    /// Takes up again what was last good: this build may judge differently from the one that stored it.
+    pub fn take_up_again(&mut self) -> Verdicts {
+        self.policies.retain(|policy| judge(policy).outcome != Outcome::Rejected);
+        let (snapshot, digest) = (self.snapshot.clone(), self.digest.clone());
+        self.take_up(snapshot, digest)
+    }
+
     /// Whether a snapshot, or the leader that announces one, may speak to this agent at all.
     ///
     /// # Errors
@@ -77,10 +84,12 @@ impl InForce {
             return refuse("OtherCluster", message);
         }
         if term < own.term {
-            return refuse(
-                "OlderTerm",
-                format!("term {term} is older than {}: another operator leads", own.term),
+            let message = format!(
+                "term {term} is older than {}: another operator leads, or the cluster was restored from a backup; then \
+                 delete the last good configuration of the node",
+                own.term
             );
+            return refuse("OlderTerm", message);
         }
         Ok(())
     }
@@ -153,6 +162,15 @@ mod tests {
         assert_eq!(patterns(&in_force), ["node_load1"]);
         in_force.take_up(snapshot(vec![]), Digest::default());
         assert!(in_force.policies.is_empty());
+    }
+
+    #[test]
+    fn what_this_build_rejects_does_not_come_back_into_force_with_a_restart() {
+        let mut stored = InForce { snapshot: snapshot(vec![policy("a", "(")]), ..InForce::default() };
+        stored.policies = stored.snapshot.policies.clone();
+        let verdicts = stored.take_up_again();
+        assert!(stored.policies.is_empty());
+        assert!(verdicts.policies[0].in_force.is_empty());
     }
 
     #[test]

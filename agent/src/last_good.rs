@@ -85,7 +85,7 @@ impl LastGood {
             // The name itself is durable only once the folder is.
             File::open(&self.folder)?.sync_all()
         };
-        write().map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", self.folder.join(NAME).display())))
+        write().map_err(|e| io::Error::new(e.kind(), format!("{NAME} in {}: {e}", self.folder.display())))
     }
 }
 

@@ -51,7 +51,7 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
     } else if flags.operators.is_empty() {
         config.use_default();
     } else {
-        let verdicts = config.use_last_good();
+        let verdicts = config.use_last_good(&flags.node);
         let subscription = Subscription {
             addresses: flags.operators.clone(),
             node: flags.node.clone(),
@@ -76,7 +76,6 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         tracing::info!("serving on http://{}{}", listener.local_addr()?, flags.telemetry_path);
         tokio::spawn(serve(listener, exposition.clone()));
     }
-    exposition.set_ready(true);
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::select! {
         _ = interrupt.recv() => {}

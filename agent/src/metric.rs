@@ -1,7 +1,5 @@
 //! What a scrape gathers: families, and samples under them.
 
-use std::ops::Range;
-
 /// How Prometheus reads a family's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -145,11 +143,14 @@ impl Samples {
         self.len() == 0
     }
 
-    /// Adds what a collector that owns its buffers gathered, whose families are `at` of ours.
-    pub fn append(&mut self, other: &Samples, at: Range<usize>) {
+    /// Adds what a collector that owns its buffers gathered, of its families those that are `wanted`; ours of them begin
+    /// at `base`.
+    pub fn append(&mut self, other: &Samples, base: usize, wanted: &[bool]) {
         let shift = self.text.len() as u32;
         self.text.extend_from_slice(&other.text);
-        for (ours, theirs) in self.families[at].iter_mut().zip(&other.families) {
+        let wanted =
+            self.families[base..].iter_mut().zip(&other.families).zip(wanted).filter(|(_, wanted)| **wanted);
+        for ((ours, theirs), _) in wanted {
             ours.extend(theirs.iter().map(|s| {
                 let start = if s.labels.is_empty() { 0 } else { s.labels.start + shift };
                 Sample { labels: Labels { start, ..s.labels }, ..*s }
@@ -254,7 +255,9 @@ mod tests {
         out.node(0u16, labels, 1.0);
         let mut ours = Samples::new(3);
         ours.writer(0, &[true]).labels(&[("cpu", "0")]);
-        ours.append(&theirs, 2..3);
+        ours.append(&theirs, 1, &[false]);
+        assert!(ours.is_empty());
+        ours.append(&theirs, 2, &[true]);
         assert_eq!(ours.labels(ours.family(2)[0].labels), br#"device="sda""#);
     }
 }

@@ -123,8 +123,10 @@ fn planned(
 }
 
 fn view(effective: &Effective) -> View {
-    // Policies are checked before they come into force, so the patterns compile; one that does not selects nothing.
-    let selector = FamilySelector::new(&effective.families).unwrap_or_default();
+    // Policies are checked before they come into force, so the patterns compile; should one not, the others still hold.
+    let rules: Vec<_> =
+        effective.families.iter().filter(|r| FamilySelector::pattern(&r.pattern).is_ok()).cloned().collect();
+    let selector = FamilySelector::new(&rules).unwrap_or_default();
     let exposes = COLLECTORS.iter().flat_map(|c| c.families).map(|f| selector.exposes(f.name)).collect();
     View { exposes, pod_labels: effective.pod_labels.clone() }
 }

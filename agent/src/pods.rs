@@ -23,8 +23,8 @@ pub enum Owner<'a> {
     Nobody,
     /// A pod as a whole, or its sandbox, or one of its containers.
     Pod(Owned<'a>),
-    /// A pod or container that nobody has told of yet.
-    Unknown,
+    /// A pod or container that nobody has told of yet; what is known of it, should nobody ever.
+    Unknown(Owned<'a>),
 }
 
 /// What a row is labelled with.
@@ -42,30 +42,39 @@ pub struct Owned<'a> {
     pub id: &'a str,
     /// Whether it is the sandbox, which has the pod's network.
     pub is_sandbox: bool,
-    /// Whether the pod is in the machine's network namespace.
-    pub host_network: bool,
-    /// The pod's labels, where the kubelet has told of it.
+    /// Whether the pod is in the machine's network namespace, where the kubelet has told.
+    pub host_network: Option<bool>,
+    /// The pod's labels, where the kubelet has told of them.
     pub labels: Option<&'a BTreeMap<String, String>>,
 }
 
 impl PodIndex {
     /// Takes up the kubelet's list; an equal one changes nothing.
-    pub fn set_pods(&mut self, pods: Vec<Pod>) {
+    ///
+    /// What it no longer tells of a pod or container whose cgroup lives on stays known: a kubelet that has just
+    /// started begins with an empty list, and a pod that is deleted by force leaves it before its processes end.
+    pub fn set_pods(&mut self, mut pods: Vec<Pod>, tree: &CgroupTree) {
+        for known in &self.pods {
+            match pods.iter_mut().find(|p| p.uid == known.uid) {
+                Some(pod) => {
+                    let forgotten = known.containers.iter().filter(|c| !pod.containers.contains(c));
+                    let told_anew = |id: &str| pod.containers.iter().any(|c| c.id == id);
+                    let living = forgotten.filter(|c| !told_anew(&c.id) && tree.has_container(&c.id));
+                    let living: Vec<_> = living.cloned().collect();
+                    pod.containers.extend(living);
+                }
+                None if tree.has_pod(&known.uid) => pods.push(known.clone()),
+                None => {}
+            }
+        }
         if pods == self.pods {
             return;
         }
-        self.by_uid.clear();
-        self.by_container.clear();
-        for (i, pod) in pods.iter().enumerate() {
-            self.by_uid.insert(pod.uid.clone(), i);
-            // The cgroup of a static pod is named for the hash of its file (pkg/kubelet/config/common.go).
-            if let Some(hash) = &pod.config_hash {
-                self.by_uid.insert(hash.clone(), i);
-            }
-            for (j, container) in pod.containers.iter().enumerate() {
-                self.by_container.insert(container.id.clone(), (i, j));
-            }
-        }
+        self.by_uid = pods.iter().enumerate().map(|(i, pod)| (pod.uid.clone(), i)).collect();
+        let containers = pods.iter().enumerate().flat_map(|(i, pod)| {
+            pod.containers.iter().enumerate().map(move |(j, container)| (container.id.clone(), (i, j)))
+        });
+        self.by_container = containers.collect();
         self.pods = pods;
         self.generation += 1;
     }
@@ -84,22 +93,15 @@ impl PodIndex {
         self.generation
     }
 
-    /// How many pods the kubelet has told of.
-    pub fn len(&self) -> usize {
-        self.pods.len()
-    }
-
-    /// Whether the kubelet has told of none.
-    pub fn is_empty(&self) -> bool {
-        self.pods.is_empty()
-    }
-
     /// Who the cgroup in a slot belongs to; `sandbox_image` is what only the runtime's configuration tells.
     pub fn owner<'a>(&'a self, tree: &'a CgroupTree, slot: usize, sandbox_image: &'a str) -> Owner<'a> {
-        let Some(cgroup) = &tree.slots()[slot] else { return Owner::Unknown };
+        let Some(cgroup) = &tree.slots()[slot] else { return Owner::Unknown(Owned::default()) };
         match &cgroup.kind {
             CgroupKind::Root | CgroupKind::Slice => Owner::Nobody,
-            CgroupKind::Pod { uid } => self.pod(tree, slot, uid).map_or(Owner::Unknown, Owner::Pod),
+            CgroupKind::Pod { uid } => match self.pod(tree, slot, uid) {
+                Some(pod) => Owner::Pod(pod),
+                None => Owner::Unknown(Owned::default()),
+            },
             CgroupKind::Container { pod, id } => self.container(tree, *pod, cgroup, id, sandbox_image),
         }
     }
@@ -110,7 +112,7 @@ impl PodIndex {
             return Some(Owned {
                 namespace: &pod.namespace,
                 pod: &pod.name,
-                host_network: pod.host_network,
+                host_network: Some(pod.host_network),
                 labels: Some(&pod.labels),
                 ..Owned::default()
             });
@@ -127,26 +129,29 @@ impl PodIndex {
         id: &'a str,
         sandbox_image: &'a str,
     ) -> Owner<'a> {
+        let nobody = Owned { id, ..Owned::default() };
         let Some(CgroupKind::Pod { uid }) = tree.slots()[pod_slot].as_ref().map(|p| &p.kind) else {
-            return Owner::Unknown;
+            return Owner::Unknown(nobody);
         };
-        let Some(pod) = self.pod(tree, pod_slot, uid) else { return Owner::Unknown };
-        let known = |id: &str| self.by_container.contains_key(id) || self.links.contains_key(id);
+        let Some(pod) = self.pod(tree, pod_slot, uid) else { return Owner::Unknown(nobody) };
         if let Some((i, j)) = self.by_container.get(id) {
             let container = &self.pods[*i].containers[*j];
-            Owner::Pod(Owned { container: &container.name, image: &container.image, id, ..pod })
-        } else if let Some(link) = self.links.get(id) {
-            Owner::Pod(Owned { container: &link.container, id, ..pod })
-        } else {
-            // Nobody tells of sandboxes. Of the containers that nobody tells of, the sandbox is the one that was made
-            // first; inode numbers of kernfs grow.
-            let first =
-                containers_of(tree, pod_slot).filter(|(_, id)| !known(id)).map(|(c, _)| c.inode).min();
-            if first == Some(cgroup.inode) {
-                Owner::Pod(Owned { image: sandbox_image, id, is_sandbox: true, ..pod })
-            } else {
-                Owner::Unknown
-            }
+            return Owner::Pod(Owned { container: &container.name, image: &container.image, id, ..pod });
+        }
+        if let Some(link) = self.links.get(id) {
+            return Owner::Pod(Owned { container: &link.container, id, ..pod });
+        }
+        // Nobody tells of sandboxes. Of the containers that nobody tells of, the sandbox is the one that was made first
+        // (inode numbers of kernfs grow). While no container of the pod is known, not even one that has ended, it may as
+        // well be a container: with CRI-O a pod has no sandbox.
+        let told = |id: &str| self.by_container.contains_key(id) || self.links.contains_key(id);
+        let (known, unknown): (Vec<_>, Vec<_>) = containers_of(tree, pod_slot).partition(|(_, id)| told(id));
+        let has_ended = self.by_uid.get(uid).is_some_and(|i| !self.pods[*i].containers.is_empty());
+        let is_first = unknown.iter().all(|(other, _)| other.inode >= cgroup.inode);
+        match (is_first, known.is_empty() && !has_ended) {
+            (true, false) => Owner::Pod(Owned { image: sandbox_image, id, is_sandbox: true, ..pod }),
+            (true, true) => Owner::Unknown(Owned { image: sandbox_image, id, is_sandbox: true, ..pod }),
+            (false, _) => Owner::Unknown(Owned { id, ..pod }),
         }
     }
 }
@@ -157,3 +162,6 @@ fn containers_of(tree: &CgroupTree, pod_slot: usize) -> impl Iterator<Item = (&C
         _ => None,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,10 +2,16 @@
 
 mod thread;
 
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::collector::{COLLECTORS, CgroupCollector, Cgroups, CollectError, NodeCollector, Options, Run};
+use rustix::io::Errno;
+
+use crate::collector::{
+    self, COLLECTORS, CgroupCollector, Cgroups, CollectError, NodeCollector, Options, Run,
+};
 use crate::expose::text::{self, Format};
 use crate::metric::{Samples, families};
 use crate::plan::{Families, NODE_VIEW, Plan};
@@ -13,6 +19,8 @@ use crate::pods::PodIndex;
 use crate::source::Paths;
 use crate::source::cgroup::CgroupTree;
 use crate::source::file::HandleBudget;
+use crate::source::kubelet::Pod;
+use crate::source::links::LinkedContainer;
 use crate::source::network::Networks;
 use crate::telemetry::Telemetry;
 use crate::transform::Rows;
@@ -72,6 +80,8 @@ pub struct Scraper {
     plan_number: u64,
     running: Vec<Running>,
     tree: CgroupTree,
+    /// Why there is no tree, and where it should be.
+    tree_error: Option<(PathBuf, Errno)>,
     networks: Networks,
     pods: PodIndex,
     rows: Rows,
@@ -112,6 +122,7 @@ impl Scraper {
             plan_number: 0,
             running: Vec::new(),
             tree,
+            tree_error: None,
             networks,
             pods: PodIndex::default(),
             rows: Rows::default(),
@@ -145,18 +156,30 @@ impl Scraper {
         self.plan_number += 1;
     }
 
-    /// Who the pods are.
-    pub fn pods(&mut self) -> &mut PodIndex {
-        &mut self.pods
+    /// Takes up the kubelet's list of pods.
+    pub fn set_pods(&mut self, pods: Vec<Pod>) {
+        self.pods.set_pods(pods, &self.tree);
+    }
+
+    /// Takes up what the log links say.
+    pub fn set_links(&mut self, links: Vec<LinkedContainer>) {
+        self.pods.set_links(links);
+    }
+
+    /// Changes whenever a cgroup came or went.
+    pub fn generation(&self) -> u64 {
+        self.tree.generation()
     }
 
     /// Takes up new and ended cgroups; returns how many nobody has told of.
     pub fn refresh(&mut self) -> usize {
-        if let Err(error) = self.tree.refresh() {
-            tracing::debug!("cgroups: {error}");
-        }
+        self.tree_error = self.tree.refresh().err().map(|source| (self.tree.folder(), source));
         self.rows.update(&self.tree, &self.pods, &mut self.plan, self.plan_number, &self.sandbox_image);
-        self.networks.set(self.rows.sandboxes());
+        // A handle keeps its network namespace alive, so none is kept that nobody reads.
+        match self.is_network_wanted() {
+            true => self.networks.set(self.rows.sandboxes()),
+            false => self.networks.set(&HashMap::new()),
+        }
         self.telemetry.set_tree(&self.tree, &self.networks, self.rows.withheld());
         self.rows.withheld()
     }
@@ -192,6 +215,15 @@ impl Scraper {
         text::families(out, format, &self.samples, &self.rows, &self.plan, own, FAMILIES);
     }
 
+    fn is_network_wanted(&self) -> bool {
+        let network = |r: &&Running| COLLECTORS[r.index].name == collector::CONTAINER_NETWORK;
+        self.running.iter().find(network).is_some_and(|r| {
+            let base = Families::base(r.index);
+            (base..base + COLLECTORS[r.index].families.len())
+                .any(|family| self.rows.wants(&self.plan, family))
+        })
+    }
+
     /// The samples of the last scrape.
     pub fn samples(&self) -> &Samples {
         &self.samples
@@ -215,12 +247,20 @@ impl Scraper {
             self.wanted.push(wanted);
         }
         let started = Instant::now();
+        if let (Runner::Cgroups(_), Some((path, source))) = (&*collector, &self.tree_error) {
+            let error = CollectError::Read { path: path.clone(), source: *source };
+            self.telemetry.collector_failed(description.name, &error);
+            self.telemetry.collected(description.name, 0.0, false);
+            return;
+        }
+        let is_wanted = self.wanted.contains(&true);
         let (samples, wanted, buffer) = (&mut self.samples, &self.wanted, &mut self.buffer);
         let result = match collector {
+            _ if !is_wanted => Ok(()),
             Runner::Node(collector) => caught(|| collector.collect(&mut samples.writer(base, wanted))),
             Runner::Thread(thread) => {
                 let result = thread.collect(wanted, DEADLINE);
-                samples.append(thread.last(), base..base + description.families.len());
+                samples.append(thread.last(), base, wanted);
                 result
             }
             Runner::Cgroups(collector) => {
@@ -229,8 +269,9 @@ impl Scraper {
             }
         };
         let seconds = started.elapsed().as_secs_f64();
-        if let Err(error) = &result {
-            self.telemetry.collector_failed(description.name, error);
+        match &result {
+            Ok(()) => self.telemetry.collector_recovered(description.name),
+            Err(error) => self.telemetry.collector_failed(description.name, error),
         }
         match collector {
             Runner::Cgroups(_) => self.telemetry.collected(description.name, seconds, result.is_ok()),

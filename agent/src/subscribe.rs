@@ -140,7 +140,8 @@ impl Subscription {
             let (theirs, ours) = (welcome.protocol, PROTOCOL);
             return Err(StreamError::Refused(format!("it speaks protocol {theirs}, this agent {ours}")));
         }
-        if let Err(refusal) = self.config.follow(&welcome.cluster, welcome.term) {
+        let followed = tokio::task::block_in_place(|| self.config.follow(&welcome.cluster, welcome.term));
+        if let Err(refusal) = followed {
             self.telemetry.snapshot("refused");
             let text = refusal.message.clone();
             report(say, Report::Refusal(refusal)).await?;
@@ -152,7 +153,8 @@ impl Subscription {
     fn snapshot(&self, message: proto::Snapshot) -> Report {
         let digest = Digest::from(message.digest.clone());
         match Snapshot::try_from(message) {
-            Ok(snapshot) => self.config.take_up(snapshot, digest, &self.node),
+            // It waits for the scrape that runs, and for the disk.
+            Ok(snapshot) => tokio::task::block_in_place(|| self.config.take_up(snapshot, digest, &self.node)),
             Err(error) => {
                 self.telemetry.snapshot("refused");
                 tracing::error!("a snapshot that does not decode: {error}; what is in force stays");

@@ -136,14 +136,19 @@ impl Telemetry {
     pub fn collected(&self, collector: &str, seconds: f64, is_success: bool) {
         self.collector_duration.with_label_values(&[collector]).set(seconds);
         self.collector_success.with_label_values(&[collector]).set(i64::from(is_success));
-        if is_success {
-            self.failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(collector);
-        }
+    }
+
+    /// A collector did all of its work; should it fail again, that is worth a line in the log again.
+    pub fn collector_recovered(&self, collector: &str) {
+        self.failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(collector);
     }
 
     /// A collector has not done all of its work; an error is logged once until it changes.
     pub fn collector_failed(&self, collector: &'static str, error: &CollectError) {
-        self.collector_errors.with_label_values(&[collector, error.reason()]).inc();
+        // What a node does not have is no error; it shows as success 0, as with node_exporter.
+        if !matches!(error, CollectError::Absent(_)) {
+            self.collector_errors.with_label_values(&[collector, error.reason()]).inc();
+        }
         let text = error.to_string();
         let mut failed = self.failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if failed.get(collector) != Some(&text) {
@@ -252,6 +257,7 @@ fn int_counter_vec(
 
 /// Where the log goes and how much of it there is.
 pub fn log_to_stderr(level: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_new(level).unwrap_or_else(|_| "info".into());
+    // Libraries speak of every frame and every file.
+    let filter = tracing_subscriber::EnvFilter::new(format!("warn,agent={level},exporter_agent={level}"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
 }

@@ -2,12 +2,14 @@
 
 mod enrich;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use crate::plan::{NODE_VIEW, Plan};
 use crate::pods::{Owned, Owner, PodIndex};
 use crate::source::cgroup::{CgroupKind, CgroupTree};
+
+static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
 
 /// What is exposed of one cgroup.
 #[derive(Debug)]
@@ -66,23 +68,24 @@ impl Rows {
             let owned = match pods.owner(tree, slot, image) {
                 Owner::Nobody => Owned::default(),
                 Owner::Pod(owned) => owned,
-                Owner::Unknown if now.duration_since(cgroup.seen) < Self::PATIENCE => {
+                Owner::Unknown(_) if now.duration_since(cgroup.seen) < Self::PATIENCE => {
                     self.withheld += 1;
                     self.rows.push(Row::Withheld);
                     continue;
                 }
-                Owner::Unknown => Owned::default(),
+                Owner::Unknown(owned) => owned,
             };
-            let view = match owned.labels {
-                Some(labels) => plan.view_of_pod(owned.namespace, labels),
-                None => NODE_VIEW,
+            // Of a pod that only a log link names the labels are not known, but its namespace is.
+            let view = match (owned.namespace, owned.labels) {
+                ("", None) => NODE_VIEW,
+                (namespace, labels) => plan.view_of_pod(namespace, labels.unwrap_or(&NO_LABELS)),
             };
             if !self.views.contains(&view) {
                 self.views.push(view);
             }
             if cgroup.kind == CgroupKind::Root {
                 self.sandboxes.insert(slot, "/".to_owned());
-            } else if owned.is_sandbox && !owned.host_network {
+            } else if owned.is_sandbox && owned.host_network == Some(false) {
                 self.sandboxes.insert(slot, owned.id.to_owned());
             }
             let labels = enrich::labels(&cgroup.path, &owned, &plan.view(view).pod_labels);

@@ -43,7 +43,7 @@ impl Node {
         let budget = HandleBudget::from_limits().most() / 2;
         let mut scraper =
             Scraper::new(self.paths(), "pause:1".to_owned(), budget, plan, Arc::new(Telemetry::new()?));
-        scraper.pods().set_pods(self.pods.clone());
+        scraper.set_pods(self.pods.clone());
         scraper.refresh();
         Ok(scraper)
     }

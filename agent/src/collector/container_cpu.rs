@@ -81,6 +81,9 @@ fn v1(cgroups: &mut Cgroups<'_>, slot: usize, total: Labels, throttling: bool, o
 
 fn v2(cgroups: &mut Cgroups<'_>, slot: usize, total: Labels, throttling: bool, out: &mut Writer<'_>) {
     let subject = Subject::cgroup(slot);
+    if !throttling && !out.wants_any([F::Usage, F::User, F::System]) {
+        return;
+    }
     let Some(text) = cgroups.read(slot, CgroupFile::CpuStat) else { return };
     let mut has_usage = false;
     for (key, microseconds) in pairs(text) {

@@ -32,7 +32,7 @@ struct ContainerIo {
     devices: Devices,
 }
 
-/// The names of block devices, by number; they are looked up once each.
+/// The names of block devices, by number, as they were when the first was asked for in this scrape.
 struct Devices {
     diskstats: PathBuf,
     names: HashMap<String, String>,
@@ -51,6 +51,8 @@ const OPERATIONS: [&str; 6] = ["Read", "Write", "Sync", "Async", "Discard", "Tot
 impl CgroupCollector for ContainerIo {
     fn collect(&mut self, cgroups: &mut Cgroups<'_>, out: &mut Writer<'_>) -> Result<(), CollectError> {
         let mut labels: Vec<(String, DeviceLabels)> = Vec::new();
+        // The kernel gives a number out again once its device is gone.
+        self.devices.names.clear();
         for slot in cgroups.slots() {
             if cgroups.get(slot).is_none() {
                 continue;

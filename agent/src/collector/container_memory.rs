@@ -62,10 +62,12 @@ impl CgroupCollector for ContainerMemory {
 /// Documentation/admin-guide/cgroup-v1/memory.rst; the `total_` lines speak of the cgroup and all below it.
 fn v1(cgroups: &mut Cgroups<'_>, slot: usize, labels: &FailureLabels, out: &mut Writer<'_>) {
     let subject = Subject::cgroup(slot);
-    let mut push = |family, value: u64| out.push(family, subject, Labels::NONE, value as f64);
-    let usage = cgroups.number(slot, CgroupFile::MemoryUsage);
+    let mut usage = None;
+    if out.wants_any([F::Usage, F::WorkingSet]) {
+        usage = cgroups.number(slot, CgroupFile::MemoryUsage);
+    }
     if let Some(usage) = usage {
-        push(F::Usage, usage);
+        out.push(F::Usage, subject, Labels::NONE, usage as f64);
     }
     for (family, file) in [
         (F::MaxUsage, CgroupFile::MemoryMaxUsage),
@@ -122,7 +124,9 @@ fn v2(cgroups: &mut Cgroups<'_>, slot: usize, is_root: bool, labels: &FailureLab
     let subject = Subject::cgroup(slot);
     let mut usage = None;
     if !is_root {
-        usage = cgroups.number(slot, CgroupFile::MemoryCurrent);
+        if out.wants_any([F::Usage, F::WorkingSet]) {
+            usage = cgroups.number(slot, CgroupFile::MemoryCurrent);
+        }
         for (family, file) in
             [(F::MaxUsage, CgroupFile::MemoryPeak), (F::Swap, CgroupFile::MemorySwapCurrent)]
         {

@@ -93,7 +93,7 @@ fn v2(cgroups: &mut Cgroups<'_>, slot: usize, out: &mut Writer<'_>) {
     for (family, file) in [
         (F::MemoryLimit, CgroupFile::MemoryMax),
         (F::SwapLimit, CgroupFile::MemorySwapMax),
-        (F::Reservation, CgroupFile::MemoryHigh),
+        (F::Reservation, CgroupFile::MemoryMin),
     ] {
         if !out.wants(family) {
             continue;

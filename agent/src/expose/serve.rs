@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::io::Write as _;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::flight::Flights;
 use super::negotiate;
@@ -28,11 +27,11 @@ use crate::telemetry::Telemetry;
 pub struct Exposition {
     scraper: Arc<Mutex<Scraper>>,
     telemetry: Arc<Telemetry>,
-    flights: Flights<(Part, Format, bool), Bytes>,
+    texts: Flights<(Part, Format), Bytes>,
+    packed: Flights<(Part, Format), Bytes>,
     pool: Pool,
     requests: Arc<Semaphore>,
     telemetry_path: String,
-    is_ready: AtomicBool,
 }
 
 /// An answer on its way. It keeps its place among the requests until its last byte is written, so that slow readers, too,
@@ -40,6 +39,8 @@ pub struct Exposition {
 struct Answer {
     text: Bytes,
     _place: OwnedSemaphorePermit,
+    /// Dropped with the last byte, which [`stuck`] sees.
+    _sending: mpsc::Sender<()>,
 }
 
 impl AsRef<[u8]> for Answer {
@@ -48,8 +49,10 @@ impl AsRef<[u8]> for Answer {
     }
 }
 
-/// A client that sends its request slower than this is cut off.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A client that sends its request slower than this is cut off, and one that sends no further request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client that takes its answer slower than this is cut off, so that those who never read cannot take all places.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Exposition {
     /// Answers from this scraper, to so many requests at a time.
@@ -62,20 +65,19 @@ impl Exposition {
         Exposition {
             scraper,
             telemetry,
-            flights: Flights::default(),
+            texts: Flights::default(),
+            packed: Flights::default(),
             pool: Pool::default(),
             requests: Arc::new(Semaphore::new(max_requests)),
             telemetry_path,
-            is_ready: AtomicBool::new(false),
         }
     }
 
-    /// Whether `/-/ready` says so.
-    pub fn set_ready(&self, is_ready: bool) {
-        self.is_ready.store(is_ready, Ordering::Relaxed);
-    }
-
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        unsent: mpsc::Sender<Unsent>,
+    ) -> Response<Full<Bytes>> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -83,7 +85,7 @@ impl Exposition {
         }
         let path = request.uri().path();
         let part = match path.strip_prefix(self.telemetry_path.as_str()) {
-            Some("") => Part::All,
+            Some("" | "/") => Part::All,
             Some("/node") => Part::Node,
             Some("/cadvisor") => Part::Cadvisor,
             Some("/agent") => Part::Agent,
@@ -99,12 +101,13 @@ impl Exposition {
             return response;
         };
         let (format, gzip) = (negotiate::format(request.headers()), negotiate::gzip(request.headers()));
-        let this = self.clone();
-        let Some(body) = self.flights.get((part, format, gzip), move || this.make(part, format, gzip)).await
-        else {
+        let Some(body) = self.body(part, format, gzip).await else {
             return plain(StatusCode::INTERNAL_SERVER_ERROR, "the scrape failed; see the agent's log\n");
         };
-        let body = Bytes::from_owner(Answer { text: body, _place: place });
+        let (sending, sent) = mpsc::channel(1);
+        // One answer at a time is under way on a connection; a second one in its queue waits no longer than the first.
+        let _ = unsent.try_send(sent);
+        let body = Bytes::from_owner(Answer { text: body, _place: place, _sending: sending });
         let mut response = Response::new(Full::new(body));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
@@ -115,24 +118,33 @@ impl Exposition {
         response
     }
 
-    fn make(&self, part: Part, format: Format, gzip: bool) -> Bytes {
+    /// The answer, shared with the requests that overlap: one collection for all encodings.
+    async fn body(self: &Arc<Self>, part: Part, format: Format, gzip: bool) -> Option<Bytes> {
+        let this = self.clone();
+        let text = self.texts.get((part, format), move || this.scrape(part, format)).await?;
+        if !gzip {
+            return Some(text);
+        }
+        let this = self.clone();
+        self.packed.get((part, format), move || this.pack(&text)).await
+    }
+
+    fn scrape(&self, part: Part, format: Format) -> Bytes {
         let mut text = self.pool.take();
         self.scraper.lock().unwrap_or_else(PoisonError::into_inner).scrape(part, format, &mut text);
-        if !gzip {
-            return self.pool.lend(text);
-        }
+        self.pool.lend(text)
+    }
+
+    fn pack(&self, text: &[u8]) -> Bytes {
         let mut encoder = GzEncoder::new(self.pool.take(), Compression::fast());
-        let packed = encoder.write_all(&text).and_then(|()| encoder.finish());
-        self.pool.give_back(text);
         // Writing to memory does not fail.
-        self.pool.lend(packed.unwrap_or_default())
+        self.pool.lend(encoder.write_all(text).and_then(|()| encoder.finish()).unwrap_or_default())
     }
 
     fn other(&self, path: &str) -> Response<Full<Bytes>> {
         match path {
             "/-/healthy" => plain(StatusCode::OK, "healthy\n"),
-            "/-/ready" if self.is_ready.load(Ordering::Relaxed) => plain(StatusCode::OK, "ready\n"),
-            "/-/ready" => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+            "/-/ready" => plain(StatusCode::OK, "ready\n"),
             "/" => {
                 let mut response = plain(StatusCode::OK, &landing(&self.telemetry_path));
                 response
@@ -143,6 +155,19 @@ impl Exposition {
             _ => plain(StatusCode::NOT_FOUND, "not found; see /\n"),
         }
     }
+}
+
+/// Ends when an answer is sent.
+type Unsent = mpsc::Receiver<()>;
+
+/// Returns when an answer is not sent in time.
+async fn stuck(mut answers: mpsc::Receiver<Unsent>) {
+    while let Some(mut unsent) = answers.recv().await {
+        if tokio::time::timeout(READ_TIMEOUT, unsent.recv()).await.is_err() {
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 /// Serves on this listener until the program ends.
@@ -159,17 +184,21 @@ pub async fn serve(listener: TcpListener, exposition: Arc<Exposition>) {
         };
         let exposition = exposition.clone();
         tokio::spawn(async move {
+            let (unsent, answers) = mpsc::channel(2);
             let answer = service_fn(move |request| {
-                let exposition = exposition.clone();
-                async move { Ok::<_, Infallible>(exposition.answer(request).await) }
+                let (exposition, unsent) = (exposition.clone(), unsent.clone());
+                async move { Ok::<_, Infallible>(exposition.answer(request, unsent).await) }
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
                 .max_buf_size(64 << 10)
                 .serve_connection(TokioIo::new(stream), answer);
-            if let Err(error) = connection.await {
-                tracing::debug!("connection: {error}");
+            tokio::select! {
+                end = connection => if let Err(error) = end {
+                    tracing::debug!("connection: {error}");
+                },
+                () = stuck(answers) => tracing::debug!("a client that does not read is cut off"),
             }
         });
     }

@@ -94,7 +94,7 @@ fn line(out: &mut Vec<u8>, name: &str, row: &[u8], samples: &Samples, sample: &S
 fn head(out: &mut Vec<u8>, format: Format, name: &str, kind: &str, help: &str) {
     let (name, kind) = match (format, kind, name.strip_suffix("_total")) {
         (Format::OpenMetrics, "counter", Some(base)) => (base, kind),
-        (Format::OpenMetrics, "counter" | "untyped", None) => (name, "unknown"),
+        (Format::OpenMetrics, "counter", None) => (name, "unknown"),
         _ => (name, kind),
     };
     for (word, text) in [("# HELP ", help), ("# TYPE ", kind)] {

@@ -95,6 +95,15 @@ pub struct CgroupTree {
     generation: u64,
 }
 
+fn errno(error: io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+}
+
+/// ENODEV, as the standard library gives it.
+const NODEV: i32 = Errno::NODEV.raw_os_error();
+/// How long a new cgroup may lack files that it will have.
+const BEING_MADE: std::time::Duration = std::time::Duration::from_secs(10);
+
 impl CgroupTree {
     /// The tree below the mounts; nothing is read before the first [`Self::refresh`].
     pub fn new(paths: &Paths, budget: HandleBudget) -> Self {
@@ -145,6 +154,16 @@ impl CgroupTree {
         self.slots.iter().enumerate().filter_map(|(i, slot)| Some((i, slot.as_ref()?)))
     }
 
+    /// Whether a pod of this UID has a cgroup.
+    pub fn has_pod(&self, uid: &str) -> bool {
+        self.iter().any(|(_, c)| matches!(&c.kind, CgroupKind::Pod { uid: u } if u == uid))
+    }
+
+    /// Whether a container of this id has a cgroup.
+    pub fn has_container(&self, id: &str) -> bool {
+        self.iter().any(|(_, c)| matches!(&c.kind, CgroupKind::Container { id: i, .. } if i == id))
+    }
+
     /// The cgroups right below the one in a slot.
     pub fn children(&self, slot: usize) -> impl Iterator<Item = &Cgroup> {
         let children = self.slots[slot].as_ref().map_or(&[][..], |c| &c.children);
@@ -164,11 +183,14 @@ impl CgroupTree {
     /// Takes up what came and went since the last time.
     ///
     /// # Errors
-    /// When there is no cgroup file system where it should be.
-    pub fn refresh(&mut self) -> io::Result<()> {
+    /// When there is no cgroup file system in [`Self::folder`], or not the cgroup that the kubelet's are said to be below.
+    pub fn refresh(&mut self) -> Result<(), Errno> {
         if !self.by_path.contains_key("/") {
-            let metadata = fs::metadata(&self.directories)?;
+            let metadata = fs::metadata(&self.directories).map_err(errno)?;
             self.insert("/".to_owned(), CgroupKind::Root, &metadata);
+        }
+        if !self.above.is_empty() {
+            fs::metadata(self.folder()).map_err(errno)?;
         }
         self.find_kubepods();
         let changed = if self.watcher.is_complete() { self.watcher.changed() } else { None };
@@ -193,9 +215,12 @@ impl CgroupTree {
         if cgroup.gone {
             return Err(ReadError::Gone);
         }
+        let was_absent = matches!(cgroup.files[file as usize], KeptFile::Absent);
         let path = || file_path(&self.mount, self.version, &cgroup.path, file);
         match cgroup.files[file as usize].read(&self.budget, path, buffer, false) {
             Ok(()) => Ok(()),
+            // Known to be absent: it was asked for before.
+            Err(Errno::NOENT) if was_absent => Err(ReadError::Absent),
             // kernfs answers a handle of a removed cgroup so.
             Err(Errno::NODEV) => {
                 cgroup.gone = true;
@@ -205,7 +230,14 @@ impl CgroupTree {
                 cgroup.gone = true;
                 Err(ReadError::Gone)
             }
-            Err(Errno::NOENT | Errno::OPNOTSUPP) => Err(ReadError::Absent),
+            Err(Errno::NOENT) => {
+                // On v1 the runtime makes a container's directory in one controller's tree after the other.
+                if cgroup.seen.elapsed() < BEING_MADE {
+                    cgroup.files[file as usize] = KeptFile::Closed;
+                }
+                Err(ReadError::Absent)
+            }
+            Err(Errno::OPNOTSUPP) => Err(ReadError::Absent),
             Err(error) => Err(ReadError::Failed(error)),
         }
     }
@@ -217,6 +249,11 @@ impl CgroupTree {
                 CgroupFile::ALL.iter().filter(|f| matches!(cgroup.files[**f as usize], KeptFile::Open(_)));
             open.map(move |file| self.file_path(slot, *file))
         })
+    }
+
+    /// Where the kubelet's cgroups are looked for.
+    pub fn folder(&self) -> PathBuf {
+        below(&self.directories, &self.above)
     }
 
     /// Where a file of the cgroup in a slot is.
@@ -268,9 +305,15 @@ impl CgroupTree {
         let parent = cgroup.path.clone();
         let directory = below(&self.directories, &parent);
         self.watcher.add(&directory, slot);
-        let Ok(entries) = fs::read_dir(&directory) else {
-            self.remove(slot);
-            return Vec::new();
+        let entries = match fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            Err(error) => {
+                // Out of handles, for one, is no reason to forget who is there.
+                if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(NODEV) {
+                    self.remove(slot);
+                }
+                return Vec::new();
+            }
         };
         let mut found = Vec::new();
         for entry in entries.flatten() {
@@ -285,6 +328,14 @@ impl CgroupTree {
             };
             found.push((format!("{parent}/{name}"), kind, metadata));
         }
+        // A controller that was switched on since has new files here.
+        if let Some(cgroup) = &mut self.slots[slot] {
+            cgroup
+                .files
+                .iter_mut()
+                .filter(|f| matches!(f, KeptFile::Absent))
+                .for_each(|f| *f = KeptFile::Closed);
+        }
         let known = self.slots[slot].as_ref().map(|c| c.children.clone()).unwrap_or_default();
         for child in known {
             let still = self.slots[child].as_ref().is_some_and(|c| {
@@ -294,6 +345,7 @@ impl CgroupTree {
                 self.remove(child);
             }
         }
+        let paths: Vec<_> = found.iter().map(|(path, ..)| path.clone()).collect();
         let mut new = Vec::new();
         for (path, kind, metadata) in found {
             if !self.by_path.contains_key(&path) {
@@ -301,11 +353,7 @@ impl CgroupTree {
                 new.push(child);
             }
         }
-        let children: Vec<_> = self
-            .iter()
-            .filter(|(_, c)| c.path.rsplit_once('/').is_some_and(|(above, _)| above == parent))
-            .map(|(i, _)| i)
-            .collect();
+        let children = paths.iter().filter_map(|path| self.by_path.get(path).copied()).collect();
         if let Some(cgroup) = &mut self.slots[slot] {
             cgroup.children = children;
         }
@@ -340,6 +388,11 @@ impl CgroupTree {
         }
         self.watcher.remove(slot);
         self.by_path.remove(&cgroup.path);
+        // The slot may be another's soon, who is no child of this parent.
+        let parent = cgroup.path.rsplit_once('/').and_then(|(parent, _)| self.by_path.get(parent).copied());
+        if let Some(parent) = parent.and_then(|p| self.slots[p].as_mut()) {
+            parent.children.retain(|child| *child != slot);
+        }
         self.free.push(slot);
         self.generation += 1;
         for child in cgroup.children {

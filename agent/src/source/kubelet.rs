@@ -206,6 +206,11 @@ fn tls(options: &KubeletOptions) -> Result<rustls::ClientConfig, KubeletError> {
         return Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth());
     }
     let mut roots = rustls::RootCertStore::empty();
+    if options.ca_file.is_none() && options.url.starts_with("https:") {
+        let what =
+            "--kubelet.ca-file or --kubelet.insecure-skip-verify is needed to trust a kubelet over https";
+        return Err(KubeletError::Options(what.to_owned()));
+    }
     if let Some(path) = &options.ca_file {
         use rustls::pki_types::{CertificateDer, pem::PemObject as _};
         let unusable = |what: String| KubeletError::Options(format!("CA file {}: {what}", path.display()));

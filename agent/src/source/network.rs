@@ -18,11 +18,13 @@ pub struct Networks {
     machine: PathBuf,
     budget: HandleBudget,
     sandboxes: HashMap<usize, Sandbox>,
+    scratch: Vec<u8>,
 }
 
 #[derive(Debug)]
 struct Sandbox {
     container: String,
+    pid: Option<u32>,
     path: Option<PathBuf>,
     file: KeptFile,
     /// When to look for a process again; a runtime in a virtual machine never shows one.
@@ -41,6 +43,7 @@ impl Networks {
             machine: paths.net("dev"),
             budget,
             sandboxes: HashMap::new(),
+            scratch: Vec::new(),
         }
     }
 
@@ -58,6 +61,7 @@ impl Networks {
         for (slot, container) in wanted {
             self.sandboxes.entry(*slot).or_insert_with(|| Sandbox {
                 container: container.clone(),
+                pid: None,
                 path: (container == MACHINE).then(|| self.machine.clone()),
                 file: KeptFile::Closed,
                 look_again: now,
@@ -72,7 +76,16 @@ impl Networks {
         let Some(sandbox) = self.sandboxes.get_mut(&slot) else { return false };
         let Some(path) = &sandbox.path else { return false };
         match sandbox.file.read(&self.budget, || path.clone(), buffer, true) {
-            Ok(()) => true,
+            // Without a handle of its own the number may be another process's by now.
+            Ok(()) if matches!(sandbox.file, KeptFile::Open(_)) || sandbox.container == MACHINE => true,
+            Ok(()) => {
+                let own = sandbox.pid.and_then(|pid| pid::container_of(&self.procfs, pid, &mut self.scratch));
+                let same = own.as_ref() == Some(&sandbox.container);
+                if !same {
+                    sandbox.path = None;
+                }
+                same
+            }
             Err(_) => {
                 // The process ended before a handle was kept, or its number is another's by now.
                 if sandbox.container != MACHINE {
@@ -115,6 +128,7 @@ impl Networks {
                 // The number may have gone to another process between looking and opening.
                 let same = pid::container_of(&self.procfs, *pid, &mut buffer).as_ref() == Some(id);
                 if opened.is_ok() && same {
+                    sandbox.pid = Some(*pid);
                     sandbox.path = Some(path);
                     continue;
                 }
@@ -124,7 +138,7 @@ impl Networks {
                 sandbox.file = KeptFile::Closed;
             }
             sandbox.looked += 1;
-            // 1, 2, 4 … 64 s: the walk over all processes is not for every scrape.
+            // 2, 4 … 64 s: the walk over all processes is not for every scrape.
             sandbox.look_again = now + Duration::from_secs(1 << sandbox.looked.min(6));
         }
     }

@@ -51,9 +51,19 @@ fn selected<'a>(
         .collect()
 }
 
+/// What a label's name cannot hold becomes an underscore, and a capital after a small letter or digit gets one before
+/// it: `appName` is `label_app_name`.
 fn sanitized(key: &str) -> String {
-    let valid = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-    format!("label_{}", key.chars().map(valid).collect::<String>())
+    let mut name = "label_".to_owned();
+    let mut before = ' ';
+    for c in key.chars() {
+        if c.is_ascii_uppercase() && (before.is_ascii_lowercase() || before.is_ascii_digit()) {
+            name.push('_');
+        }
+        name.push(if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' });
+        before = c;
+    }
+    name
 }
 
 #[cfg(test)]
@@ -62,16 +72,23 @@ mod tests {
 
     #[test]
     fn pod_labels_are_named_as_kube_state_metrics_names_them() {
-        let labels: BTreeMap<String, String> =
-            [("app.kubernetes.io/name", "web"), ("a-b", "1"), ("a.b", "2"), ("other", "x")]
-                .map(|(k, v)| (k.to_owned(), v.to_owned()))
-                .into();
-        let wanted = ["app.kubernetes.io/name", "a-b", "a.b", "absent"].map(str::to_owned).into();
+        let labels: BTreeMap<String, String> = [
+            ("app.kubernetes.io/name", "web"),
+            ("a-b", "1"),
+            ("a.b", "2"),
+            ("other", "x"),
+            ("appName2Id", "y"),
+        ]
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .into();
+        let wanted =
+            ["app.kubernetes.io/name", "a-b", "a.b", "absent", "appName2Id"].map(str::to_owned).into();
         let found = selected(Some(&labels), &wanted);
         let expected = [
             ("label_a_b_conflict1", "1"),
             ("label_a_b_conflict2", "2"),
             ("label_app_kubernetes_io_name", "web"),
+            ("label_app_name2_id", "y"),
         ];
         assert_eq!(found, expected.map(|(k, v)| (k.to_owned(), v)));
     }

@@ -69,9 +69,12 @@ async fn files_that_cannot_be_used_are_named() {
     };
     let error = Kubelet::new(options(None, Some("/no/such/ca"))).unwrap_err();
     assert!(error.to_string().contains("CA file /no/such/ca"), "{error}");
-    let error = Kubelet::new(options(Some("/no/such/token"), None)).unwrap().pods().await.unwrap_err();
+    let error = Kubelet::new(options(None, None)).unwrap_err();
+    assert!(error.to_string().contains("--kubelet.ca-file"), "{error}");
+    let plain = |token| KubeletOptions { url: "http://127.0.0.1:1".to_owned(), ..options(token, None) };
+    let error = Kubelet::new(plain(Some("/no/such/token"))).unwrap().pods().await.unwrap_err();
     assert_eq!(error.reason(), "token");
     assert!(error.to_string().contains("/no/such/token"), "{error}");
-    let error = Kubelet::new(options(None, None)).unwrap().pods().await.unwrap_err();
+    let error = Kubelet::new(plain(None)).unwrap().pods().await.unwrap_err();
     assert_eq!(error.reason(), "unreachable", "{error}");
 }

@@ -62,6 +62,9 @@ fn a_file_holds_until_another_good_one_comes() {
             "policies: [{name: bad, collectors: [{name: cpu, options: {guest: maybe}}]}]",
             "collectors[0].options.guest",
         ),
+        ("policies: [{name: bad, metric: {exclude: [node_load5]}}]", "metric"),
+        ("policies: [{name: bad, namespaceSelecter: team=web}]", "namespaceSelecter"),
+        ("policies: [{name: twice}, {name: twice}]", "two policies are called `twice`"),
         ("\u{0}\u{1}", "config-holds"),
     ] {
         let error = machine.take(garbage).unwrap_err();

@@ -64,7 +64,7 @@ impl Fixture {
         let telemetry = Arc::new(Telemetry::new().unwrap());
         let mut scraper = Scraper::new(paths, SANDBOX_IMAGE.to_owned(), 1024, plan, telemetry);
         if let Ok(pods) = fs::read(self.folder.join("kubelet/pods.json")) {
-            scraper.pods().set_pods(agent::source::kubelet::parse(&pods).unwrap());
+            scraper.set_pods(agent::source::kubelet::parse(&pods).unwrap());
         }
         let mut text = Vec::new();
         scraper.scrape(Part::All, Format::Text, &mut text);

@@ -21,7 +21,6 @@ async fn agent(max_requests: usize) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let exposition = Exposition::new(scraper, telemetry, "/metrics".to_owned(), max_requests);
-    exposition.set_ready(true);
     tokio::spawn(serve(listener, Arc::new(exposition)));
     address
 }

@@ -116,7 +116,7 @@ impl Folder {
         let scraper = Arc::new(Mutex::new(Scraper::new(paths, String::new(), 100, plan, telemetry.clone())));
         let config =
             Config::new(scraper, telemetry.clone(), Overlay::default(), Some(LastGood::new(&self.0)));
-        let verdicts = config.use_last_good();
+        let verdicts = config.use_last_good("node");
         let subscription = Subscription {
             addresses: addresses.iter().map(|a| (*a).to_owned()).collect(),
             node: "node".to_owned(),

@@ -27,7 +27,7 @@ fn main() -> Result<()> {
     let budget = HandleBudget::from_limits().most() / 2;
     let mut scraper =
         Scraper::new(paths, "pause".to_owned(), budget, everything(), Arc::new(Telemetry::new()?));
-    scraper.pods().set_pods(pods.clone());
+    scraper.set_pods(pods.clone());
     let mut out = Vec::new();
     scraper.scrape(Part::Cadvisor, Format::Text, &mut out);
     let files: Vec<File> = scraper.files().iter().map(File::open).collect::<Result<_, _>>()?;

@@ -45,7 +45,7 @@ cgroup_files! {
     MemoryEvents "memory" "memory.events";
     MemorySwapCurrent "memory" "memory.swap.current";
     MemoryMax "memory" "memory.max";
-    MemoryHigh "memory" "memory.high";
+    MemoryMin "memory" "memory.min";
     MemorySwapMax "memory" "memory.swap.max";
     BlkioServiceBytes "blkio" "blkio.throttle.io_service_bytes_recursive";
     BlkioServiced "blkio" "blkio.throttle.io_serviced_recursive";

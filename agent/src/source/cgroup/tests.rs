@@ -114,9 +114,38 @@ fn the_kubelets_tree_may_come_later_and_below_another_cgroup() {
         cgroup_root: Some("/mine/".into()),
     };
     let mut tree = CgroupTree::new(&paths, HandleBudget::new(100));
-    tree.refresh().unwrap();
+    assert_eq!(tree.refresh(), Err(Errno::NOENT), "a wrong flag must show");
+    assert!(tree.folder().ends_with("mine"));
     assert_eq!(super::tests::paths(&tree), ["/"]);
     fs::create_dir_all(node.0.join("fs/cgroup/mine/kubepods/poda")).unwrap();
     tree.refresh().unwrap();
     assert_eq!(super::tests::paths(&tree), ["/", "/mine/kubepods", "/mine/kubepods/poda"]);
+}
+
+#[test]
+fn a_slot_that_is_another_pods_by_now_is_not_taken_from_it() {
+    for rounds in 0..20 {
+        let node = Node::new(&format!("reused-{rounds}"));
+        fs::create_dir_all(node.0.join("fs/cgroup/kubepods/burstable")).unwrap();
+        node.add("poda");
+        let mut tree = node.tree();
+        node.remove("poda");
+        node.add("burstable/podb");
+        node.add(&format!("burstable/podb/{}", container(1)));
+        tree.refresh().unwrap();
+        let b = paths(&tree).into_iter().filter(|p| p.contains("podb")).count();
+        assert_eq!(b, 2, "{:?}", paths(&tree));
+    }
+}
+
+#[test]
+fn a_file_that_comes_later_is_found_while_the_cgroup_is_young() {
+    let node = Node::new("later");
+    node.add("poda");
+    let mut tree = node.tree();
+    let slot = tree.iter().find(|(_, c)| c.path == "/kubepods/poda").unwrap().0;
+    let mut buffer = Vec::new();
+    assert_eq!(tree.read(slot, CgroupFile::CpuStat, &mut buffer), Err(ReadError::Absent));
+    fs::write(node.0.join("fs/cgroup/kubepods/poda/cpu.stat"), "usage_usec 1\n").unwrap();
+    assert_eq!(tree.read(slot, CgroupFile::CpuStat, &mut buffer), Ok(()));
 }

@@ -7,10 +7,8 @@ use serde::{Deserialize, Deserializer};
 /// A pod as the kubelet has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
-    /// `metadata.uid`
+    /// `metadata.uid`; of a static pod the hash of its file, which is also in the name of its cgroup.
     pub uid: String,
-    /// The hash in a static pod's cgroup name, where that is not its UID.
-    pub config_hash: Option<String>,
     /// `metadata.namespace`
     pub namespace: String,
     /// `metadata.name`
@@ -69,14 +67,6 @@ struct Metadata {
     name: String,
     #[serde(default, deserialize_with = "null_is_default")]
     labels: BTreeMap<String, String>,
-    #[serde(default, deserialize_with = "null_is_default")]
-    annotations: Annotations,
-}
-
-#[derive(Default, Deserialize)]
-struct Annotations {
-    #[serde(rename = "kubernetes.io/config.hash")]
-    config_hash: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -122,7 +112,7 @@ struct Terminated {
 
 impl PodObject {
     fn into_pod(self) -> Option<Pod> {
-        let Metadata { uid, namespace, name, labels, annotations } = self.metadata;
+        let Metadata { uid, namespace, name, labels } = self.metadata;
         if uid.is_empty() || name.is_empty() {
             return None;
         }
@@ -142,15 +132,7 @@ impl PodObject {
             })
             .filter(|c| !c.id.is_empty())
             .collect();
-        Some(Pod {
-            uid,
-            config_hash: annotations.config_hash,
-            namespace,
-            name,
-            labels,
-            host_network: self.spec.host_network,
-            containers,
-        })
+        Some(Pod { uid, namespace, name, labels, host_network: self.spec.host_network, containers })
     }
 }
 
@@ -166,7 +148,7 @@ mod tests {
     fn a_pod_has_the_ids_of_all_its_containers_and_of_the_one_before() {
         let pods = parse(
             br#"{"kind":"PodList","items":[{"metadata":{"name":"web","namespace":"shop","uid":"u",
-                "labels":{"app":"web"},"annotations":{"kubernetes.io/config.hash":"h"}},
+                "labels":{"app":"web"}},
                 "spec":{"hostNetwork":true},
                 "status":{"containerStatuses":[{"name":"main","image":"i:1","containerID":"containerd://aa",
                     "lastState":{"terminated":{"containerID":"containerd://bb"}}}],
@@ -180,7 +162,6 @@ mod tests {
         let ids: Vec<_> = pods[0].containers.iter().map(|c| (c.id.as_str(), c.name.as_str())).collect();
         assert_eq!(ids, [("aa", "main"), ("bb", "main"), ("cc", "init")]);
         assert!(pods[0].host_network);
-        assert_eq!(pods[0].config_hash.as_deref(), Some("h"));
     }
 
     #[test]
