@@ -235,6 +235,9 @@ impl Scraper {
     }
 
     fn collect(&mut self, i: usize) {
+        if matches!(&self.running[i].collector, Runner::Thread(thread) if thread.has_ended()) {
+            self.running[i].collector = self.start(self.running[i].index, &self.running[i].options);
+        }
         let Running { index, collector, .. } = &mut self.running[i];
         let (index, base) = (*index, Families::base(*index));
         let description = COLLECTORS[index];

@@ -1,6 +1,7 @@
 //! A thread for one collector whose reads can hang: it is waited for until a deadline, and never doubled.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::caught;
@@ -10,6 +11,8 @@ use crate::metric::Samples;
 /// The thread, and the last reading that it gave.
 pub(super) struct CollectorThread {
     name: &'static str,
+    /// Nothing where the machine had no thread to give.
+    thread: Option<JoinHandle<()>>,
     requests: SyncSender<Request>,
     readings: Receiver<Reading>,
     is_busy: bool,
@@ -41,18 +44,27 @@ impl CollectorThread {
                 }
             }
         });
-        if let Err(error) = spawned {
-            tracing::error!(collector = description.name, "cannot start a thread: {error}");
-        }
+        let spawned = spawned.inspect_err(|error| {
+            tracing::error!(
+                collector = description.name,
+                "cannot start a thread: {error}; the next scrape tries again"
+            );
+        });
         let families = description.families.len();
         CollectorThread {
             name: description.name,
+            thread: spawned.ok(),
             requests,
             readings,
             is_busy: false,
             last: Samples::new(families),
             spare: Some(Samples::new(families)),
         }
+    }
+
+    /// Whether there is no thread any more, or never was.
+    pub(super) fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Asks for a reading and waits for it until the deadline; past it the reading before stays.

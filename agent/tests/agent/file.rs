@@ -80,6 +80,13 @@ fn a_file_holds_until_another_good_one_comes() {
 }
 
 #[test]
+fn the_sample_is_taken_whole() {
+    let machine = Machine::new("sample");
+    machine.take(include_str!("../../samples/local.yaml")).unwrap();
+    assert!(machine.has("node_memory_MemTotal_bytes ") && !machine.has("node_memory_DirectMap"));
+}
+
+#[test]
 fn a_file_that_is_not_there_is_named() {
     let machine = Machine::new("absent");
     let error = machine.config.use_file(&machine.file).unwrap_err().to_string();
