@@ -46,6 +46,10 @@ pub const CONTAINERD: Part = Part { name: "containerd", first_build: "1 min", ve
 pub const PROMTOOL: Part = Part { name: "promtool", first_build: "3 min", versioned: &[] };
 /// The exporter whose names we keep, to compare with.
 pub const NODE_EXPORTER: Part = Part { name: "node_exporter", first_build: "15 s", versioned: &[] };
+/// What installs the chart, in the major version that most people have.
+pub const HELM: Part = Part { name: "helm", first_build: "2 min", versioned: &[] };
+/// The same in the next major version, which applies on the server's side.
+pub const HELM4: Part = Part { name: "helm4", first_build: "2 min", versioned: &[] };
 
 /// What a cluster needs.
 pub const CLUSTER: [Part; 3] = [KUBERNETES, ETCD, CONTAINERD];
@@ -205,7 +209,7 @@ mod tests {
 
     #[test]
     fn every_part_has_a_module_whose_version_is_found() {
-        for part in [KUBERNETES, ETCD, CONTAINERD, PROMTOOL, NODE_EXPORTER] {
+        for part in [KUBERNETES, ETCD, CONTAINERD, PROMTOOL, NODE_EXPORTER, HELM, HELM4] {
             let module =
                 read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("parts").join(part.name).join("go.mod"))
                     .unwrap();
