@@ -18,7 +18,7 @@ lint:
 
 # Unit and golden tests.
 test:
-    cargo verify unit promtool
+    cargo verify unit promtool chart
 
 # The real node.
 e2e:
@@ -35,6 +35,7 @@ bench *ARGS:
 # Writes every generated and golden file anew; look at the difference before you commit it.
 generate:
     UPDATE_EXPECT=1 cargo test -q --workspace --exclude e2e
+    UPDATE_EXPECT=1 cargo verify chart
 
 # Copies from a real node the files that the agent reads, as a new fixture.
 record-node NAME *ARGS:

@@ -7,6 +7,7 @@
 #![cfg(target_os = "linux")]
 
 pub mod cgroup;
+pub mod chart;
 pub mod cluster;
 pub mod control_plane;
 pub mod exposition;

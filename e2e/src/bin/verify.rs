@@ -17,6 +17,7 @@ const TIERS: &[Tier] = &[
     ("lint", lint),
     ("unit", unit),
     ("promtool", promtool),
+    ("chart", chart),
     ("deny", deny),
     ("e2e", e2e),
 ];
@@ -80,6 +81,12 @@ fn promtool() -> Result<()> {
     }
     ensure!(judged > 0, "no golden exposition to judge");
     println!("{judged} golden expositions: nothing beyond agent/promtool-accepted.txt");
+    Ok(())
+}
+
+/// What people install, rendered by both majors of Helm.
+fn chart() -> Result<()> {
+    println!("{}", e2e::chart::check()?);
     Ok(())
 }
 
