@@ -29,7 +29,8 @@ impl InForce {
         let mut verdicts = Verdicts { digest: digest.clone(), policies: Vec::new() };
         for policy in &snapshot.policies {
             let judgement = judge(policy);
-            let held = before.remove(&policy.name);
+            // One of the same name that was deleted since is another policy.
+            let held = before.remove(&policy.name).filter(|held| held.created == policy.created);
             let in_force = if judgement.outcome == Outcome::Rejected { held } else { Some(policy.clone()) };
             verdicts.policies.push(Verdict {
                 policy: policy.name.clone(),
@@ -40,7 +41,11 @@ impl InForce {
             });
             self.policies.extend(in_force);
         }
-        self.policies.extend(snapshot.held.iter().filter_map(|name| before.remove(name)));
+        let held = snapshot
+            .held
+            .iter()
+            .filter_map(|(name, created)| before.remove(name).filter(|p| p.created == *created));
+        self.policies.extend(held);
         self.policies.sort_by(|a, b| a.precedence().cmp(&b.precedence()));
         self.facts = self.facts_for(&snapshot.facts);
         self.snapshot = snapshot;
@@ -158,7 +163,7 @@ mod tests {
         let mut in_force = InForce::default();
         in_force
             .take_up(snapshot(vec![policy("a", "node_load1"), policy("b", "node_load5")]), Digest::default());
-        in_force.take_up(Snapshot { held: ["a".into()].into(), ..snapshot(vec![]) }, Digest::default());
+        in_force.take_up(Snapshot { held: [("a".into(), 1)].into(), ..snapshot(vec![]) }, Digest::default());
         assert_eq!(patterns(&in_force), ["node_load1"]);
         in_force.take_up(snapshot(vec![]), Digest::default());
         assert!(in_force.policies.is_empty());
@@ -171,6 +176,18 @@ mod tests {
         let verdicts = stored.take_up_again();
         assert!(stored.policies.is_empty());
         assert!(verdicts.policies[0].in_force.is_empty());
+    }
+
+    #[test]
+    fn a_policy_that_was_deleted_and_made_again_inherits_nothing() {
+        let again = |exclude| Policy { created: 2, ..policy("a", exclude) };
+        let mut in_force = InForce::default();
+        in_force.take_up(snapshot(vec![policy("a", "node_load1")]), Digest::default());
+        let mut other = in_force.clone();
+        in_force.take_up(snapshot(vec![again("(")]), Digest::default());
+        assert!(in_force.policies.is_empty());
+        other.take_up(Snapshot { held: [("a".into(), 2)].into(), ..snapshot(vec![]) }, Digest::default());
+        assert!(other.policies.is_empty());
     }
 
     #[test]

@@ -62,6 +62,10 @@ impl Subscription {
         loop {
             for address in &self.addresses {
                 let Err(error) = self.follow(address, &mut verdicts, &mut failures).await;
+                // Behind one address there may be several operators, and the next try may meet the leader.
+                if matches!(&error, StreamError::Status(s) if s.code() == tonic::Code::FailedPrecondition) {
+                    failures = 0;
+                }
                 self.telemetry.connected(false);
                 let text = format!("{address}: {error}");
                 if text != last_error {

@@ -44,9 +44,11 @@ const MAX_FINDINGS: usize = 8;
 const MAX_TEXT: usize = 512;
 
 impl Agent {
-    /// An agent that has just connected.
-    pub fn new(hello: &Hello) -> Self {
-        Agent { connected: true, in_force: hello.in_force.clone(), ..Agent::default() }
+    /// An agent that has just connected. What it last had to say stands until it says something else: it speaks of
+    /// revisions, so it is never taken for a word on another one.
+    pub fn new(hello: &Hello, before: Option<&Agent>) -> Self {
+        let findings = before.map(|before| before.findings.clone()).unwrap_or_default();
+        Agent { connected: true, in_force: hello.in_force.clone(), findings, ..Agent::default() }
     }
 
     /// Takes a report on the snapshot that the node should have, or the one that it had.
@@ -117,7 +119,7 @@ fn bounded(mut verdict: Verdict) -> Verdict {
     if verdict.findings.is_empty() {
         verdict.findings.push(Finding {
             field: String::new(),
-            reason: "Unspecified".to_owned(),
+            reason: String::new(),
             message: "the agent gives no reason".to_owned(),
         });
     }

@@ -45,7 +45,9 @@ pub enum Verdict {
 pub fn compile(world: &World, judged: &Judged) -> Compiled {
     let mut valid: Vec<&ValidPolicy> = judged.values().flatten().map(Arc::as_ref).collect();
     valid.sort_by(|a, b| a.policy().precedence().cmp(&b.policy().precedence()));
-    let held: BTreeSet<String> = rejections(judged).map(|(name, _)| name.clone()).collect();
+    let created = |name: &String| world.policies.get(name).map_or(0, |policy| policy.created);
+    let held: BTreeMap<String, i64> =
+        rejections(judged).map(|(name, _)| (name.clone(), created(name))).collect();
     let namespaces = select::namespaces(&valid, &world.namespaces);
 
     let mut covered: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();

@@ -47,6 +47,7 @@ pub struct Meaning {
     pub effective: Effective,
 }
 
+const KIND: &str = "ExporterPolicy";
 /// What the agents of the same build know.
 const CAPABILITIES: &str = include_str!("../../agent/capabilities.json");
 
@@ -57,9 +58,16 @@ const CAPABILITIES: &str = include_str!("../../agent/capabilities.json");
 pub fn compile(files: &Files) -> anyhow::Result<Meaning> {
     let mut world = World::default();
     for object in read_all::<DynamicObject>(&files.policies)? {
+        let kind = object.types.as_ref().map_or("", |types| types.kind.as_str());
+        anyhow::ensure!(
+            kind == KIND,
+            "an object of kind `{kind}` where policies are expected, which are `{KIND}`"
+        );
         let policy = StoredPolicy::from(object);
         anyhow::ensure!(!policy.name.is_empty(), "a policy has no metadata.name");
-        world.policies.insert(policy.name.clone(), Arc::new(policy));
+        let name = policy.name.clone();
+        let same = world.policies.insert(name.clone(), Arc::new(policy));
+        anyhow::ensure!(same.is_none(), "two policies are called `{name}`");
     }
     for object in read_all::<PartialObjectMeta>(&files.namespaces)? {
         let name = object.metadata.name.clone().unwrap_or_default();
@@ -143,8 +151,8 @@ fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Vec<T>> {
     let text = std::fs::read_to_string(path).with_context(place)?;
     let documents: Vec<Value> = serde_saphyr::from_multiple(&text).with_context(place)?;
     let objects = documents.into_iter().filter(|d| !d.is_null()).flat_map(|mut document| {
-        match document["items"].take() {
-            Value::Array(items) => items,
+        match document.get_mut("items").map(Value::take) {
+            Some(Value::Array(items)) => items,
             _ => vec![document],
         }
     });

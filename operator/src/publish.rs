@@ -258,7 +258,8 @@ impl Publisher {
         let latest = watch::Sender::new(state.published.get(&hello.node).cloned());
         let receiver = latest.subscribe();
         state.streams.insert(hello.node.clone(), Subscriber { stream, latest });
-        state.agents.insert(hello.node.clone(), Arc::new(Agent::new(hello)));
+        let agent = Agent::new(hello, state.agents.get(&hello.node).map(Arc::as_ref));
+        state.agents.insert(hello.node.clone(), Arc::new(agent));
         self.count_and_tell(&state);
         let version: String = hello.agent_version.chars().take(MAX_VERSION).collect();
         tracing::info!(node = hello.node, version, "an agent connected");

@@ -36,7 +36,8 @@ const QUIET: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_millis(250);
 /// After a new leader agents come back and say what they have; until then a status that speaks of the present
 /// generation stays as it is, so that a restart of the operator changes none.
-const SETTLE_WITHIN: Duration = Duration::from_secs(10);
+/// Longer than an agent that found nobody for a while waits before it looks again, which is half a minute.
+const SETTLE_WITHIN: Duration = Duration::from_secs(40);
 
 impl Reconciler {
     /// Runs until nothing is watched or nobody elects any more.

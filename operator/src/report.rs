@@ -160,7 +160,11 @@ struct Seen {
 impl Seen {
     fn take(&mut self, node: &str, standing: Standing<'_>) {
         let said = |finding: &protocol::Finding| {
-            (finding.reason.clone(), format!("spec.{}: {}", finding.field, finding.message))
+            let text = match finding.field.as_str() {
+                "" => finding.message.clone(),
+                field => format!("spec.{field}: {}", finding.message),
+            };
+            (finding.reason.clone(), text)
         };
         match standing {
             Standing::InForce(findings) => {
@@ -198,7 +202,7 @@ impl Seen {
                 of(self.rejected),
                 text = text.trim_end_matches('.')
             );
-            // The agents' words are the most precise; a reason has a form that the API server insists on.
+            // The agents' words are the most precise, where they have the form of a reason.
             let reason = if is_reason(reason) { reason } else { Reason::RejectedByAgent.as_str() };
             return no(reason, message);
         }

@@ -147,8 +147,9 @@ pub struct Snapshot {
     pub facts: ::core::option::Option<Facts>,
     /// Policies that exist but whose present content the operator rejects: the agent keeps the revision of each that
     /// it last accepted, if any, as it does for one that it rejects itself.
-    #[prost(string, repeated, tag = "7")]
-    pub held: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Name to creation time: a policy of the same name that was made since inherits nothing.
+    #[prost(map = "string, int64", tag = "7")]
+    pub held: ::std::collections::HashMap<::prost::alloc::string::String, i64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Policy {

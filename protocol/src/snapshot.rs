@@ -24,8 +24,9 @@ pub struct Snapshot {
     /// The policies that touch the node, in order of precedence.
     pub policies: Vec<Policy>,
     /// Policies whose present content the operator rejects; the revision that an agent last accepted stays in force.
-    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
-    pub held: BTreeSet<String>,
+    /// By name, with the creation time: a policy of the same name that was made since inherits nothing.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub held: BTreeMap<String, i64>,
     /// What the files of a node do not tell.
     pub facts: Facts,
 }

@@ -52,3 +52,24 @@ fn a_file_that_cannot_be_read_is_named() {
         compile(&Files { node: fixture("namespaces.yaml"), ..files(vec![]) }).unwrap_err().to_string();
     assert!(error.ends_with("namespaces.yaml"), "{error}");
 }
+
+#[test]
+fn what_is_no_policy_is_an_error_and_not_a_panic() {
+    let file = std::env::temp_dir().join(format!("offline-{}.yaml", std::process::id()));
+    let policy = |name: &str| {
+        format!(
+            "{{apiVersion: exporter-operator.dev/v1alpha1, kind: ExporterPolicy, metadata: {{name: {name}}}, spec: {{}}}}\n"
+        )
+    };
+    for (text, said) in [
+        ("[1, 2]".to_owned(), "offline-"),
+        ("word".to_owned(), "offline-"),
+        ("{apiVersion: apps/v1, kind: Deployment, metadata: {name: web}}".to_owned(), "kind `Deployment`"),
+        (format!("{}---\n{}", policy("p"), policy("p")), "two policies are called `p`"),
+    ] {
+        std::fs::write(&file, &text).unwrap();
+        let error = format!("{:#}", compile(&files(vec![file.clone()])).unwrap_err());
+        assert!(error.contains(said), "`{said}` is not in: {error}");
+    }
+    std::fs::remove_file(&file).unwrap();
+}

@@ -30,7 +30,7 @@ fn finding(reason: &str, message: &str) -> Finding {
 
 /// An agent that is connected and has judged revision r2 of policy p.
 fn judged(outcome: Outcome, findings: &[Finding], in_force: &str) -> Agent {
-    let mut agent = Agent::new(&Hello::default());
+    let mut agent = Agent::new(&Hello::default(), None);
     let verdict = protocol::Verdict {
         policy: "p".into(),
         revision: revision(),
@@ -66,7 +66,7 @@ const KEPT: &str = "The policy is not accepted; where an earlier content of it w
 #[test]
 fn a_policy_is_programmed_when_every_connected_agent_has_it() {
     let verdict = selects(&["n1", "n2", "n3"]);
-    let waiting = Agent::new(&Hello::default());
+    let waiting = Agent::new(&Hello::default(), None);
     let outlook = report("p", &verdict, &agents(&[("n1", accepts()), ("n2", waiting)]));
     let pending = "In force on 1 of 3 selected nodes. No agent is connected on 1 node.";
     check(&outlook, VALID, (false, "Pending", pending), [3, 1, 0]);
@@ -160,7 +160,7 @@ fn warnings_are_accepted_and_shown() {
 
 #[test]
 fn a_refused_snapshot_is_not_the_policys_fault() {
-    let mut refuses = Agent::new(&Hello::default());
+    let mut refuses = Agent::new(&Hello::default(), None);
     let digest = Digest::from("d".to_owned());
     let refusal = Refusal { digest: digest.clone(), reason: "OtherCluster".into(), message: "m".into() };
     refuses.hear(Report::Refusal(refusal), Some(&digest));
@@ -249,4 +249,31 @@ fn every_reason_is_one_that_kubernetes_takes() {
         assert!(reason.as_str().bytes().all(|b| b.is_ascii_alphanumeric()), "{reason}");
         assert!(seen.insert(reason.as_str(), reason.meaning()).is_none(), "{reason} is there twice");
     }
+}
+
+#[test]
+fn an_agent_that_comes_back_is_taken_at_its_last_word_until_it_says_another() {
+    let before = judged(Outcome::Rejected, &[finding("InvalidOption", "no")], "");
+    let back = Agent::new(&Hello::default(), Some(&before));
+    let outlook = report("p", &selects(&["n1"]), &agents(&[("n1", back.clone())]));
+    assert_eq!((outlook.accepted.holds, outlook.accepted.reason.as_str()), (false, "InvalidOption"));
+    let another = Verdict::Valid {
+        revision: "r3".to_owned().into(),
+        nodes: ["n1".to_owned()].into(),
+        namespaces: None,
+    };
+    assert!(
+        report("p", &another, &agents(&[("n1", back)])).accepted.holds,
+        "of this one it has said nothing"
+    );
+}
+
+#[test]
+fn a_rejection_without_a_reason_has_one_of_ours() {
+    let agent = judged(Outcome::Rejected, &[], "");
+    let outlook = report("p", &selects(&["n1"]), &agents(&[("n1", agent)]));
+    assert_eq!(outlook.accepted.reason, "RejectedByAgent");
+    assert!(
+        outlook.accepted.message.contains("gives no reason") && !outlook.accepted.message.contains("spec.")
+    );
 }

@@ -46,7 +46,7 @@ pub(crate) fn everything() -> Snapshot {
         node: "n1".into(),
         term: 7,
         policies: vec![Policy::new("p", 12, content)],
-        held: ["q".into()].into(),
+        held: [("q".into(), 3)].into(),
         ..Snapshot::default()
     };
     snapshot.facts.node.system_uuid = "u".into();
