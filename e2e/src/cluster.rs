@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::control_plane::ControlPlane;
 use crate::instance::Instance;
@@ -71,6 +71,12 @@ impl Cluster {
                 load_command()?;
                 let cluster = Self { kubectl: Kubectl::new(&Command::new("kubectl")), machine: None };
                 cluster.kubectl.raw("/readyz").context("the cluster of KUBECONFIG does not answer")?;
+                // The tests install the product and remove it with all of its policies.
+                let there = cluster.kubectl.find(&["crd", crate::product::POLICIES])?;
+                ensure!(
+                    there.is_none(),
+                    "the cluster of KUBECONFIG has the product already; use one that has not"
+                );
                 cluster.load(&[programs::WORKLOAD])?;
                 Ok(cluster)
             }

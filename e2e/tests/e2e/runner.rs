@@ -54,6 +54,10 @@ pub(crate) fn run(tests: &[Test], clean: Clean) -> ExitCode {
             outcome.failures.push(("the cluster".to_owned(), format!("{error:#}")));
         }
     }
+    if is_required() && outcome.ignored > 0 {
+        let why = "CI or E2E_REQUIRED is set, and these need a cluster of our own: unset KUBECONFIG";
+        outcome.failures.push(("ignored tests".to_owned(), why.to_owned()));
+    }
     outcome.print(tests.len() + 1 - count)
 }
 
@@ -87,14 +91,18 @@ fn on_a_cluster(tests: &[Test], clean: Clean, teardown: bool, outcome: &mut Outc
 /// A tier that cannot run is named, and is a failure where it was to be run.
 fn skipped(count: usize, reason: &str) -> ExitCode {
     println!("skipped: all {count} tests on a real cluster, because {reason}");
-    let required =
-        |name| std::env::var(name).is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
-    if required("CI") || required("E2E_REQUIRED") {
+    if is_required() {
         println!("\ntest result: FAILED. CI or E2E_REQUIRED is set, so they may not be skipped");
         return ExitCode::FAILURE;
     }
     println!("\ntest result: ok. 0 passed; 0 failed; {count} ignored; 0 measured; 0 filtered out");
     ExitCode::SUCCESS
+}
+
+/// Whether this run may leave nothing out.
+fn is_required() -> bool {
+    let set = |name| std::env::var(name).is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
+    set("CI") || set("E2E_REQUIRED")
 }
 
 struct Outcome {
