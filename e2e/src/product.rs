@@ -47,9 +47,15 @@ pub fn apply(cluster: &Cluster) -> Result<()> {
 
 /// Removes what [`install`] and [`start_sample_pods`] made, for a cluster that outlives us.
 pub fn uninstall(cluster: &Cluster) -> Result<()> {
+    remove(cluster)?;
+    cluster.kubectl.delete(SAMPLE_PODS_MANIFEST).map(drop)
+}
+
+/// As [`uninstall`], but leaves the sample pods.
+pub fn remove(cluster: &Cluster) -> Result<()> {
     // The resource goes first, and with it every policy.
     cluster.kubectl.delete(&file("../crds/exporterpolicies.yaml")?)?;
-    for manifest in [AGENT_MANIFEST, OPERATOR_MANIFEST, NAMESPACE_MANIFEST, SAMPLE_PODS_MANIFEST] {
+    for manifest in [AGENT_MANIFEST, OPERATOR_MANIFEST, NAMESPACE_MANIFEST] {
         cluster.kubectl.delete(manifest)?;
     }
     Ok(())

@@ -5,6 +5,9 @@
 #![expect(clippy::print_stdout, reason = "a list of tests is printed as cargo prints it")]
 
 #[cfg(target_os = "linux")]
+#[path = "e2e/chart.rs"]
+mod chart;
+#[cfg(target_os = "linux")]
 #[path = "e2e/installed.rs"]
 mod installed;
 #[cfg(target_os = "linux")]
@@ -42,6 +45,11 @@ const TESTS: &[Test] = &[
     test!(restart::nothing_changes_when_the_operator_is_killed_and_restarted),
     test!(restart::nothing_changes_when_the_agents_container_is_killed_and_restarted),
     test!(restart::an_agent_that_restarts_while_the_operator_is_away_keeps_what_was_last_good),
+    // Last, since they remove what the ones before share.
+    test!(chart::the_chart_installs_and_its_agents_expose_pods),
+    test!(chart::a_policy_acts_through_the_chart_and_survives_upgrade_rollback_and_uninstall),
+    test!(chart::helm_4_installs_and_upgrades_too),
+    test!(chart::pod_security_that_refuses_the_agent_says_so_in_an_event),
 ];
 
 #[cfg(target_os = "linux")]
