@@ -69,6 +69,10 @@ fn kept(cluster: &Cluster, agent: &Agent) -> Result<BTreeSet<String>> {
     cluster.kubectl.apply(POLICY)?;
     wait_for("the policy to hold", PATIENCE, || {
         let series = series(cluster, agent)?;
+        // The kubelet names the image of a container some time after its cgroup is there.
+        let mut of_containers =
+            series.iter().filter(|s| s.contains("container=") && !s.contains("container=\"\""));
+        ensure!(of_containers.all(|s| !s.contains("image=\"\"")), "a container without its image");
         let labelled = series.iter().any(|s| s.contains("label_app_kubernetes_io_component=\"backend\""));
         let excluded = !series.iter().any(|s| s.starts_with("container_spec_"));
         Ok((labelled && excluded).then_some(series))
