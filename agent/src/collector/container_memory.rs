@@ -41,6 +41,19 @@ struct FailureLabels {
     major_faults: [Labels; 2],
 }
 
+impl FailureLabels {
+    /// Of the lines of a v1 `memory.stat` that count faults.
+    fn v1(&self, key: &[u8]) -> Option<Labels> {
+        match key {
+            b"pgfault" => Some(self.faults[0]),
+            b"total_pgfault" => Some(self.faults[1]),
+            b"pgmajfault" => Some(self.major_faults[0]),
+            b"total_pgmajfault" => Some(self.major_faults[1]),
+            _ => None,
+        }
+    }
+}
+
 impl CgroupCollector for ContainerMemory {
     fn collect(&mut self, cgroups: &mut Cgroups<'_>, out: &mut Writer<'_>) -> Result<(), CollectError> {
         let mut scopes = |kind| {
@@ -86,6 +99,10 @@ fn v1(cgroups: &mut Cgroups<'_>, slot: usize, labels: &FailureLabels, out: &mut 
     let Some(text) = cgroups.read(slot, CgroupFile::MemoryStat) else { return };
     let mut inactive_file = None;
     for (key, value) in pairs(text) {
+        if let Some(scope) = labels.v1(key) {
+            out.push(F::Failures, subject, scope, value as f64);
+            continue;
+        }
         let family = match key {
             b"total_cache" => F::Cache,
             b"total_rss" => F::Rss,
@@ -95,22 +112,6 @@ fn v1(cgroups: &mut Cgroups<'_>, slot: usize, labels: &FailureLabels, out: &mut 
             b"total_inactive_file" => {
                 inactive_file = Some(value);
                 F::InactiveFile
-            }
-            b"pgfault" => {
-                out.push(F::Failures, subject, labels.faults[0], value as f64);
-                continue;
-            }
-            b"total_pgfault" => {
-                out.push(F::Failures, subject, labels.faults[1], value as f64);
-                continue;
-            }
-            b"pgmajfault" => {
-                out.push(F::Failures, subject, labels.major_faults[0], value as f64);
-                continue;
-            }
-            b"total_pgmajfault" => {
-                out.push(F::Failures, subject, labels.major_faults[1], value as f64);
-                continue;
             }
             _ => continue,
         };
