@@ -1,6 +1,7 @@
 //! What the policies mean here: which collectors run with which options, and who sees which family.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 
 use protocol::{Effective, Facts, FamilySelector, Policy, Subject, effective};
 
@@ -95,9 +96,10 @@ impl Families {
         COLLECTORS.iter().map(|c| c.families.len()).sum()
     }
 
-    /// The number of a collector's first family.
-    pub fn base(collector: usize) -> usize {
-        COLLECTORS[..collector].iter().map(|c| c.families.len()).sum()
+    /// The numbers of a collector's families.
+    pub fn of(collector: usize) -> Range<usize> {
+        let first = COLLECTORS[..collector].iter().map(|c| c.families.len()).sum();
+        first..first + COLLECTORS[collector].families.len()
     }
 }
 
@@ -123,10 +125,7 @@ fn planned(
 }
 
 fn view(effective: &Effective) -> View {
-    // Policies are checked before they come into force, so the patterns compile; should one not, the others still hold.
-    let rules: Vec<_> =
-        effective.families.iter().filter(|r| FamilySelector::pattern(&r.pattern).is_ok()).cloned().collect();
-    let selector = FamilySelector::new(&rules).unwrap_or_default();
+    let selector = FamilySelector::new(&effective.families);
     let exposes = COLLECTORS.iter().flat_map(|c| c.families).map(|f| selector.exposes(f.name)).collect();
     View { exposes, pod_labels: effective.pod_labels.clone() }
 }

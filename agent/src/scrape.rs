@@ -217,11 +217,8 @@ impl Scraper {
 
     fn is_network_wanted(&self) -> bool {
         let network = |r: &&Running| COLLECTORS[r.index].name == collector::CONTAINER_NETWORK;
-        self.running.iter().find(network).is_some_and(|r| {
-            let base = Families::base(r.index);
-            (base..base + COLLECTORS[r.index].families.len())
-                .any(|family| self.rows.wants(&self.plan, family))
-        })
+        let is_wanted = |r: &Running| Families::of(r.index).any(|family| self.rows.wants(&self.plan, family));
+        self.running.iter().find(network).is_some_and(is_wanted)
     }
 
     /// The samples of the last scrape.
@@ -230,7 +227,7 @@ impl Scraper {
     }
 
     /// Every file that a scrape of the container families reads, for measuring what reading alone costs.
-    pub fn files(&self) -> Vec<std::path::PathBuf> {
+    pub fn files(&self) -> Vec<PathBuf> {
         self.tree.open_files().chain(self.networks.open_files()).collect()
     }
 
@@ -239,10 +236,10 @@ impl Scraper {
             self.running[i].collector = self.start(self.running[i].index, &self.running[i].options);
         }
         let Running { index, collector, .. } = &mut self.running[i];
-        let (index, base) = (*index, Families::base(*index));
-        let description = COLLECTORS[index];
+        let (description, families) = (COLLECTORS[*index], Families::of(*index));
+        let base = families.start;
         self.wanted.clear();
-        for family in base..base + description.families.len() {
+        for family in families {
             let wanted = match collector {
                 Runner::Cgroups(_) => self.rows.wants(&self.plan, family),
                 _ => self.plan.view(NODE_VIEW).exposes[family],

@@ -130,12 +130,11 @@ fn merge_collectors(merged: &mut BTreeMap<String, CollectorEffective>, policy: &
 pub struct FamilySelector(Vec<(bool, Regex)>);
 
 impl FamilySelector {
-    /// Compiles the rules.
-    ///
-    /// # Errors
-    /// The first pattern that is not a regular expression or is too large; a checked policy has none.
-    pub fn new(rules: &[FamilyRule]) -> Result<Self, regex::Error> {
-        rules.iter().map(|r| Ok((r.expose, Self::pattern(&r.pattern)?))).collect::<Result<_, _>>().map(Self)
+    /// Compiles the rules. A checked policy has only patterns that compile; should one not, the other rules still hold.
+    pub fn new(rules: &[FamilyRule]) -> Self {
+        FamilySelector(
+            rules.iter().filter_map(|r| Some((r.expose, Self::pattern(&r.pattern).ok()?))).collect(),
+        )
     }
 
     /// Compiles one pattern, anchored at both ends as Prometheus does, within 256 KiB.

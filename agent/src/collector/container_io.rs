@@ -36,6 +36,8 @@ struct ContainerIo {
 struct Devices {
     diskstats: PathBuf,
     names: HashMap<String, String>,
+    /// The label sets of this scrape, by number.
+    made: Vec<(String, DeviceLabels)>,
 }
 
 /// The label sets of one device in one scrape.
@@ -50,16 +52,14 @@ const OPERATIONS: [&str; 6] = ["Read", "Write", "Sync", "Async", "Discard", "Tot
 
 impl CgroupCollector for ContainerIo {
     fn collect(&mut self, cgroups: &mut Cgroups<'_>, out: &mut Writer<'_>) -> Result<(), CollectError> {
-        let mut labels: Vec<(String, DeviceLabels)> = Vec::new();
-        // The kernel gives a number out again once its device is gone.
-        self.devices.names.clear();
+        self.devices.forget();
         for slot in cgroups.slots() {
             if cgroups.get(slot).is_none() {
                 continue;
             }
             match cgroups.version() {
-                Version::V1 => self.v1(cgroups, slot, &mut labels, out),
-                Version::V2 => self.v2(cgroups, slot, &mut labels, out),
+                Version::V1 => self.v1(cgroups, slot, out),
+                Version::V2 => self.v2(cgroups, slot, out),
             }
         }
         cgroups.result()
@@ -68,13 +68,7 @@ impl CgroupCollector for ContainerIo {
 
 impl ContainerIo {
     /// `8:0 Read 4096`, a line for each operation (Documentation/admin-guide/cgroup-v1/blkio-controller.rst).
-    fn v1(
-        &mut self,
-        cgroups: &mut Cgroups<'_>,
-        slot: usize,
-        labels: &mut Vec<(String, DeviceLabels)>,
-        out: &mut Writer<'_>,
-    ) {
+    fn v1(&mut self, cgroups: &mut Cgroups<'_>, slot: usize, out: &mut Writer<'_>) {
         let subject = Subject::cgroup(slot);
         let files = [
             (CgroupFile::BlkioServiceBytes, [F::ReadBytes, F::WriteBytes], true),
@@ -87,7 +81,7 @@ impl ContainerIo {
             }
             let Some(text) = cgroups.read(slot, file) else { continue };
             for (device, operation, value) in lines(text).filter_map(operation) {
-                let of_device = self.devices.labels(device, labels, out);
+                let of_device = self.devices.labels(device, out);
                 if is_bytes {
                     out.push(F::DeviceUsage, subject, of_device.operations[operation], value as f64);
                 }
@@ -99,13 +93,7 @@ impl ContainerIo {
     }
 
     /// `8:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0` (Documentation/admin-guide/cgroup-v2.rst, io.stat).
-    fn v2(
-        &mut self,
-        cgroups: &mut Cgroups<'_>,
-        slot: usize,
-        labels: &mut Vec<(String, DeviceLabels)>,
-        out: &mut Writer<'_>,
-    ) {
+    fn v2(&mut self, cgroups: &mut Cgroups<'_>, slot: usize, out: &mut Writer<'_>) {
         let subject = Subject::cgroup(slot);
         let Some(text) = cgroups.read(slot, CgroupFile::IoStat) else { return };
         for line in lines(text) {
@@ -121,7 +109,7 @@ impl ContainerIo {
                     _ => continue,
                 };
                 // A device that was never used has a line without numbers, and gets no series.
-                let of_device = *of_device.get_or_insert_with(|| self.devices.labels(device, labels, out));
+                let of_device = *of_device.get_or_insert_with(|| self.devices.labels(device, out));
                 out.push(family, subject, of_device.device, value as f64);
                 if let Some(operation) = operation {
                     out.push(F::DeviceUsage, subject, of_device.operations[operation], value as f64);
@@ -133,17 +121,18 @@ impl ContainerIo {
 
 impl Devices {
     fn new(diskstats: PathBuf) -> Self {
-        Devices { diskstats, names: HashMap::new() }
+        Devices { diskstats, names: HashMap::new(), made: Vec::new() }
+    }
+
+    /// Begins a scrape: its labels are its own, and the kernel gives a number out again once its device is gone.
+    fn forget(&mut self) {
+        self.names.clear();
+        self.made.clear();
     }
 
     /// The labels of a device by its number, made once a scrape.
-    fn labels(
-        &mut self,
-        number: &[u8],
-        made: &mut Vec<(String, DeviceLabels)>,
-        out: &mut Writer<'_>,
-    ) -> DeviceLabels {
-        if let Some((_, labels)) = made.iter().find(|(n, _)| n.as_bytes() == number) {
+    fn labels(&mut self, number: &[u8], out: &mut Writer<'_>) -> DeviceLabels {
+        if let Some((_, labels)) = self.made.iter().find(|(n, _)| n.as_bytes() == number) {
             return *labels;
         }
         let number = label(number).into_owned();
@@ -160,7 +149,7 @@ impl Devices {
                 ])
             }),
         };
-        made.push((number, labels));
+        self.made.push((number, labels));
         labels
     }
 

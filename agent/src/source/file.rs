@@ -104,7 +104,7 @@ impl KeptFile {
         }
     }
 
-    /// Lets go of the handle.
+    /// Lets go of the handle, and of the knowledge that there is no such file.
     pub fn close(&mut self, budget: &HandleBudget) {
         if let KeptFile::Open(_) = std::mem::take(self) {
             budget.give_back();

@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
-
 use super::file::{HandleBudget, KeptFile};
 use super::{Paths, pid};
 
@@ -92,7 +90,6 @@ impl Networks {
                     sandbox.path = None;
                 }
                 sandbox.file.close(&self.budget);
-                sandbox.file = KeptFile::Closed;
                 false
             }
         }
@@ -132,10 +129,7 @@ impl Networks {
                     sandbox.path = Some(path);
                     continue;
                 }
-                if opened != Err(Errno::NOENT) {
-                    sandbox.file.close(&self.budget);
-                }
-                sandbox.file = KeptFile::Closed;
+                sandbox.file.close(&self.budget);
             }
             sandbox.looked += 1;
             // 2, 4 … 64 s: the walk over all processes is not for every scrape.

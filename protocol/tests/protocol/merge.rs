@@ -47,7 +47,7 @@ fn the_first_rule_that_matches_decides_and_patterns_are_anchored() {
         pattern: pattern.into(),
         policy: "p".into(),
     });
-    let selector = FamilySelector::new(&rules).unwrap();
+    let selector = FamilySelector::new(&rules);
     let exposed = ["a_total", "a_total2", "b", "c", "bc", "z"].map(|family| selector.exposes(family));
     assert_eq!(exposed, [false, true, true, true, false, true]);
 }
