@@ -107,6 +107,30 @@ impl Config {
         Some(verdicts)
     }
 
+    /// Waits this long, and then goes on with the profile Minimal where no configuration has come yet.
+    pub async fn default_after(self, wait: Duration) {
+        tokio::time::sleep(wait).await;
+        // It waits for the scrape that runs.
+        if tokio::task::spawn_blocking(move || self.use_minimal()).await.unwrap_or(false) {
+            tracing::warn!(
+                ?wait,
+                "no configuration has come; containers show the profile Minimal until one does"
+            );
+        }
+    }
+
+    /// Whether nothing has come yet, and so the profile Minimal is in force now.
+    fn use_minimal(&self) -> bool {
+        // Held until the plan is in force: what the operator sends comes before or after.
+        let in_force = self.lock();
+        let is_waiting = in_force.snapshot.node.is_empty();
+        if is_waiting {
+            self.lock_scraper().set_plan(Plan::minimal(&self.flags));
+            self.telemetry.set_source("default_after");
+        }
+        is_waiting
+    }
+
     /// Takes up what the operator sent under this digest; answers what became of it.
     pub fn take_up(&self, snapshot: Snapshot, digest: Digest, node: &str) -> Report {
         let mut in_force = self.lock();

@@ -1,7 +1,10 @@
 //! The command line: node_exporter's spellings, and the agent's own.
 
+mod duration;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
@@ -29,6 +32,8 @@ pub struct Flags {
     pub operators: Vec<String>,
     /// `--last-good`
     pub last_good: Option<PathBuf>,
+    /// `--default-after`
+    pub default_after: Option<Duration>,
     /// `--config`
     pub config: Option<PathBuf>,
     /// `--kubelet.*`
@@ -109,6 +114,11 @@ fn command() -> Command {
                 .action(ArgAction::Append),
         )
         .arg(value("last-good", "Folder for the last good configuration, so that a restart needs no operator.").requires("operator"))
+        .arg(
+            value("default-after", "How long, such as 10m, a first configuration is waited for; then containers show the profile Minimal. Without it: for ever.")
+                .requires("operator")
+                .value_parser(duration::parse),
+        )
         .arg(value("config", "A configuration file instead of an operator; it is watched.").conflicts_with("operator"))
         .arg(value("kubelet.url", "The node's kubelet, as https://HOST:10250; it tells who the pods are."))
         .arg(value("kubelet.token-file", "Token for the kubelet; read for each request.").requires("kubelet.url"))
@@ -175,6 +185,7 @@ fn from_matches(matches: &ArgMatches) -> Result<Flags, String> {
         node,
         operators: all("operator"),
         last_good: text("last-good").map(Into::into),
+        default_after: matches.get_one::<Duration>("default-after").copied(),
         config: text("config").map(Into::into),
         kubelet: text("kubelet.url").map(|url| KubeletOptions {
             url,
@@ -269,5 +280,7 @@ mod tests {
         assert!(error(&["--kubelet.ca-file=x"]).contains("--kubelet.url"));
         assert!(error(&["--web.telemetry-path=metrics"]).contains("slash"));
         assert!(error(&["--log.level=warning"]).contains("--log.level"));
+        assert!(error(&["--operator=y", "--default-after=soon"]).contains("--default-after"));
+        assert!(error(&["--default-after=10m"]).contains("--operator"));
     }
 }

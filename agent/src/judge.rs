@@ -134,7 +134,7 @@ mod tests {
 
     fn with_metrics(include: &[&str], exclude: &[&str]) -> PolicyContent {
         let owned = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
-        let metrics = MetricSelection { include: owned(include), exclude: owned(exclude) };
+        let metrics = MetricSelection { profile: None, include: owned(include), exclude: owned(exclude) };
         PolicyContent { metrics, ..PolicyContent::default() }
     }
 

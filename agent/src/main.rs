@@ -52,6 +52,9 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         config.use_default();
     } else {
         let verdicts = config.use_last_good(&flags.node);
+        if let Some(wait) = flags.default_after {
+            tokio::spawn(config.clone().default_after(wait));
+        }
         let subscription = Subscription {
             addresses: flags.operators.clone(),
             node: flags.node.clone(),

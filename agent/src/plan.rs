@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
-use protocol::{Effective, Facts, FamilySelector, Policy, Subject, effective};
+use protocol::{
+    Effective, Facts, FamilySelector, MetricSelection, Policy, PolicyContent, Profile, Subject, effective,
+};
 
 use crate::collector::{COLLECTORS, Collector, Options, Run};
 
@@ -55,6 +57,13 @@ impl Plan {
         let mut plan = Plan::new(Vec::new(), Facts::default(), flags);
         plan.collectors.retain(|c| matches!(COLLECTORS[c.index].run, Run::Node { .. }));
         plan
+    }
+
+    /// The plan of an agent that has waited for long enough: of containers only what alerts need.
+    pub fn minimal(flags: &Overlay) -> Self {
+        let metrics = MetricSelection { profile: Some(Profile::Minimal), ..MetricSelection::default() };
+        let content = PolicyContent { metrics, ..PolicyContent::default() };
+        Plan::new(vec![Policy::new("default-after", 0, content)], Facts::default(), flags)
     }
 
     /// The view of a pod; pods of which the same policies speak share one.

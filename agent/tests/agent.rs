@@ -17,5 +17,7 @@ mod http;
 mod kubelet;
 #[path = "agent/list.rs"]
 mod list;
+#[path = "agent/profile.rs"]
+mod profile;
 #[path = "agent/stream.rs"]
 mod stream;

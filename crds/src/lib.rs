@@ -9,7 +9,7 @@ pub use bounds::*;
 pub use conditions::{ConditionType, Reason};
 pub use exporter_policy::{
     Collector, ExporterPolicy, ExporterPolicySpec, ExporterPolicyStatus, Labels, Metrics, NodeCounts,
-    NodeExample,
+    NodeExample, Profile,
 };
 pub use selector::{LabelSelector, SelectorOperator, SelectorRequirement};
 

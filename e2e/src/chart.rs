@@ -23,6 +23,7 @@ const WRONG: &[(&str, &str)] = &[
     ("agent.port=70000", "/agent/port"),
     ("agent.hostNetwork=true", "hostNetwork"),
     ("agent.operatorAddress=host:9443", "/agent/operatorAddress"),
+    ("agent.defaultAfter=soon", "/agent/defaultAfter"),
     ("agent.kubelet.verify=maybe", "'clusterCA', 'caBundle', 'insecureSkipVerify'"),
     ("agent.kubelet.verify=caBundle", "agent.kubelet.caBundle.configMap"),
     ("agent.kubelet.caBundle.configMap=ca", "agent.kubelet.verify"),

@@ -6,7 +6,7 @@
 mod selector;
 
 use crds::{ExporterPolicySpec, Reason};
-use protocol::{FamilySelector, LabelSelector, MetricSelection, Policy, PolicyContent};
+use protocol::{FamilySelector, LabelSelector, MetricSelection, Policy, PolicyContent, Profile};
 use serde::Serialize;
 
 use crate::world::StoredPolicy;
@@ -77,6 +77,7 @@ pub fn validate(stored: &StoredPolicy) -> Result<ValidPolicy, Rejection> {
         pod_selector: pods,
         collectors: collectors(spec.collectors)?,
         metrics: MetricSelection {
+            profile: spec.metrics.profile.map(profile),
             include: patterns("spec.metrics.include", spec.metrics.include)?,
             exclude: patterns("spec.metrics.exclude", spec.metrics.exclude)?,
         },
@@ -109,6 +110,14 @@ fn collectors(settings: Vec<crds::Collector>) -> Result<Vec<protocol::CollectorS
         .into_iter()
         .map(|s| protocol::CollectorSetting { name: s.name, enabled: s.enabled, options: s.options })
         .collect())
+}
+
+fn profile(profile: crds::Profile) -> Profile {
+    match profile {
+        crds::Profile::Full => Profile::Full,
+        crds::Profile::Dashboards => Profile::Dashboards,
+        crds::Profile::Minimal => Profile::Minimal,
+    }
 }
 
 fn patterns(field: &str, patterns: Vec<String>) -> Result<Vec<String>, Rejection> {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use regex::{Regex, RegexBuilder};
 use serde::Serialize;
 
+use crate::profile::Profile;
 use crate::snapshot::{Facts, Policy, PolicyContent};
 
 /// What a policy may speak of.
@@ -73,7 +74,8 @@ pub struct FamilyRule {
 /// Pure: equal input gives equal output. Rules, by field:
 /// - collectors: on or off from the first policy that says so; options whole from the first policy that has any,
 ///   so that options which exclude each other never come from two policies;
-/// - families: by priority per family, `exclude` before `include` within a policy;
+/// - families: by priority per family; within a policy `exclude`, then `include`, then the profile, so that what a
+///   policy exposes is its profile and what it includes, less what it excludes;
 /// - pod labels: the union.
 pub fn effective(policies: &[Policy], facts: &Facts, subject: Subject<'_>) -> Effective {
     let mut merged = Effective::default();
@@ -83,13 +85,11 @@ pub fn effective(policies: &[Policy], facts: &Facts, subject: Subject<'_>) -> Ef
             merge_collectors(&mut merged.collectors, policy);
         }
         let metrics = &policy.content.metrics;
-        let rule = |expose, pattern: &String| FamilyRule {
-            expose,
-            pattern: pattern.clone(),
-            policy: policy.name.clone(),
-        };
-        merged.families.extend(metrics.exclude.iter().map(|p| rule(false, p)));
-        merged.families.extend(metrics.include.iter().map(|p| rule(true, p)));
+        let rule = |(expose, pattern)| FamilyRule { expose, pattern, policy: policy.name.clone() };
+        let of_profile = metrics.profile.into_iter().flat_map(Profile::rules);
+        merged.families.extend(metrics.exclude.iter().map(|p| rule((false, p.clone()))));
+        merged.families.extend(metrics.include.iter().map(|p| rule((true, p.clone()))));
+        merged.families.extend(of_profile.map(rule));
         merged.pod_labels.extend(policy.content.pod_labels.iter().cloned());
     }
     if matches!(subject, Subject::Node) {

@@ -2,6 +2,7 @@
 
 mod effective;
 mod message;
+mod profile;
 mod revision;
 mod snapshot;
 mod wire;
@@ -10,6 +11,7 @@ pub use effective::{CollectorEffective, Effective, FamilyRule, FamilySelector, S
 pub use message::{
     Capabilities, CollectorCapability, Finding, Hello, Outcome, Refusal, Report, Verdict, Verdicts,
 };
+pub use profile::{DASHBOARDS, MINIMAL, Profile};
 pub use revision::{Digest, Revision};
 pub use snapshot::{
     CollectorSetting, Facts, LabelOperator, LabelRequirement, LabelSelector, MetricSelection, NodeFacts,

@@ -212,6 +212,9 @@ pub struct MetricSelection {
     pub include: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(string, repeated, tag = "2")]
     pub exclude: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Absent: the policy says nothing of it.
+    #[prost(enumeration = "Profile", optional, tag = "3")]
+    pub profile: ::core::option::Option<i32>,
 }
 /// What only the API server knows. Facts reach an agent at once and change no revision.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -304,6 +307,39 @@ impl LabelOperator {
             "NOT_IN" => Some(Self::NotIn),
             "EXISTS" => Some(Self::Exists),
             "DOES_NOT_EXIST" => Some(Self::DoesNotExist),
+            _ => None,
+        }
+    }
+}
+/// A named choice of the container families.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Profile {
+    Unspecified = 0,
+    Full = 1,
+    Dashboards = 2,
+    Minimal = 3,
+}
+impl Profile {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "PROFILE_UNSPECIFIED",
+            Self::Full => "FULL",
+            Self::Dashboards => "DASHBOARDS",
+            Self::Minimal => "MINIMAL",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "PROFILE_UNSPECIFIED" => Some(Self::Unspecified),
+            "FULL" => Some(Self::Full),
+            "DASHBOARDS" => Some(Self::Dashboards),
+            "MINIMAL" => Some(Self::Minimal),
             _ => None,
         }
     }

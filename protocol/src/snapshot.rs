@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::profile::Profile;
 use crate::revision::{Digest, Revision};
 
 /// Everything an agent needs to know, internally consistent.
@@ -85,10 +86,14 @@ pub struct CollectorSetting {
     pub options: BTreeMap<String, String>,
 }
 
-/// Families kept or dropped, as anchored regular expressions; within one policy `exclude` wins.
+/// Families kept or dropped, as anchored regular expressions; within one policy `exclude` wins over `include`, and
+/// that over the profile.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MetricSelection {
+    /// Which container families are exposed; absent: as a policy of less precedence has it, else all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
     /// Families to expose although a policy of less precedence drops them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub include: Vec<String>,
@@ -197,7 +202,7 @@ impl PolicyContent {
 impl MetricSelection {
     /// Whether nothing is selected.
     pub fn is_empty(&self) -> bool {
-        self.include.is_empty() && self.exclude.is_empty()
+        self.profile.is_none() && self.include.is_empty() && self.exclude.is_empty()
     }
 }
 

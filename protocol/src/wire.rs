@@ -3,6 +3,7 @@
 use crate::message::{
     Capabilities, CollectorCapability, Finding, Hello, Outcome, Refusal, Report, Verdict, Verdicts,
 };
+use crate::profile::Profile;
 use crate::proto;
 use crate::snapshot::{
     CollectorSetting, Facts, LabelOperator, LabelRequirement, LabelSelector, MetricSelection, NodeFacts,
@@ -112,6 +113,7 @@ impl From<Policy> for proto::Policy {
                 metrics: Some(proto::MetricSelection {
                     include: c.metrics.include,
                     exclude: c.metrics.exclude,
+                    profile: c.metrics.profile.map(|p| proto::Profile::from(p).into()),
                 }),
                 pod_labels: c.pod_labels.into_iter().collect(),
             }),
@@ -145,7 +147,11 @@ impl TryFrom<proto::Policy> for Policy {
                         options: s.options.into_iter().collect(),
                     })
                     .collect(),
-                metrics: MetricSelection { include: metrics.include, exclude: metrics.exclude },
+                metrics: MetricSelection {
+                    profile: metrics.profile.is_some().then(|| metrics.profile().try_into()).transpose()?,
+                    include: metrics.include,
+                    exclude: metrics.exclude,
+                },
                 pod_labels: c.pod_labels.into_iter().collect(),
             },
         })
@@ -190,6 +196,32 @@ impl TryFrom<proto::LabelOperator> for LabelOperator {
             // A selector of a newer operator must not be read as one that selects more.
             proto::LabelOperator::Unspecified => {
                 Err(DecodeError { field: "podSelector.operator", what: "unknown to this version".to_owned() })
+            }
+        }
+    }
+}
+
+impl From<Profile> for proto::Profile {
+    fn from(profile: Profile) -> Self {
+        match profile {
+            Profile::Full => proto::Profile::Full,
+            Profile::Dashboards => proto::Profile::Dashboards,
+            Profile::Minimal => proto::Profile::Minimal,
+        }
+    }
+}
+
+impl TryFrom<proto::Profile> for Profile {
+    type Error = DecodeError;
+
+    fn try_from(profile: proto::Profile) -> Result<Self, DecodeError> {
+        match profile {
+            proto::Profile::Full => Ok(Profile::Full),
+            proto::Profile::Dashboards => Ok(Profile::Dashboards),
+            proto::Profile::Minimal => Ok(Profile::Minimal),
+            // A profile of a newer operator must not be read as none, which exposes more.
+            proto::Profile::Unspecified => {
+                Err(DecodeError { field: "metrics.profile", what: "unknown to this version".to_owned() })
             }
         }
     }

@@ -63,6 +63,7 @@ fn a_file_holds_until_another_good_one_comes() {
             "collectors[0].options.guest",
         ),
         ("policies: [{name: bad, metric: {exclude: [node_load5]}}]", "metric"),
+        ("policies: [{name: bad, metrics: {profile: Tiny}}]", "Tiny"),
         ("policies: [{name: bad, namespaceSelecter: team=web}]", "namespaceSelecter"),
         ("policies: [{name: twice}, {name: twice}]", "two policies are called `twice`"),
         ("\u{0}\u{1}", "config-holds"),

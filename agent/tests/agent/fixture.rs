@@ -53,6 +53,18 @@ impl Fixture {
 
     /// What an agent with its defaults exposes of the node.
     pub(crate) fn scrape(&self) -> Exposition {
+        self.scrape_with(Plan::new(Vec::new(), Facts::default(), &Default::default())).exposition
+    }
+
+    /// What an agent with this plan makes of the node.
+    pub(crate) fn scrape_with(&self, plan: Plan) -> Scraped {
+        let (_copy, mut scraper) = self.scraper(plan);
+        let exposition = scrape(&mut scraper);
+        Scraped { exposition, files: scraper.files() }
+    }
+
+    /// A scraper of the node, and what it reads.
+    pub(crate) fn scraper(&self, plan: Plan) -> (Copy, Scraper) {
         let copy = Copy::new(self);
         let paths = Paths {
             procfs: copy.0.join("proc"),
@@ -60,21 +72,31 @@ impl Fixture {
             rootfs: copy.0.clone(),
             cgroup_root: None,
         };
-        let plan = Plan::new(Vec::new(), Facts::default(), &Default::default());
         let telemetry = Arc::new(Telemetry::new().unwrap());
         let mut scraper = Scraper::new(paths, SANDBOX_IMAGE.to_owned(), 1024, plan, telemetry);
         if let Ok(pods) = fs::read(self.folder.join("kubelet/pods.json")) {
             scraper.set_pods(agent::source::kubelet::parse(&pods).unwrap());
         }
-        let mut text = Vec::new();
-        scraper.scrape(Part::All, Format::Text, &mut text);
-        // What a collector notes of itself shows in the part that comes after it.
-        parse(std::str::from_utf8(&text).unwrap())
+        (copy, scraper)
     }
 }
 
+/// What a scrape gives; what a collector notes of itself is in a part after its own.
+pub(crate) fn scrape(scraper: &mut Scraper) -> Exposition {
+    let mut text = Vec::new();
+    scraper.scrape(Part::All, Format::Text, &mut text);
+    parse(std::str::from_utf8(&text).unwrap())
+}
+
+/// What a scrape of a recorded node came to.
+pub(crate) struct Scraped {
+    pub(crate) exposition: Exposition,
+    /// The files of cgroups that it read.
+    pub(crate) files: Vec<PathBuf>,
+}
+
 /// A copy of a fixture whose cgroups have the times at which they began, which version control does not keep.
-struct Copy(PathBuf);
+pub(crate) struct Copy(PathBuf);
 
 impl Copy {
     fn new(fixture: &Fixture) -> Self {

@@ -134,7 +134,8 @@ pub(crate) fn an_invalid_policy_is_refused_by_the_api_server_with_the_field(clus
     let scoped =
         r#"{"podSelector": {"matchLabels": {"a": "b"}}, "collectors": [{"name": "cpu", "enabled": false}]}"#;
     let together = "collectors may not be set together with";
-    for (spec, expected) in [(scoped, together), (r#"{"priority": 2000000}"#, "spec.priority")] {
+    let profile = (r#"{"metrics": {"profile": "Tiny"}}"#, "spec.metrics.profile");
+    for (spec, expected) in [(scoped, together), (r#"{"priority": 2000000}"#, "spec.priority"), profile] {
         let policy = Policy::new(cluster, "invalid", spec)?;
         match policy.apply() {
             Ok(said) => bail!("{spec} was taken: {said}"),

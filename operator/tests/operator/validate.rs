@@ -24,6 +24,11 @@ fn an_object_that_cannot_be_read_is_rejected_alone() {
         json!(null),
         "Unreadable spec: cannot be read as an ExporterPolicy: invalid type: null, expected struct ExporterPolicySpec",
     );
+    check(
+        json!({"metrics": {"profile": "Tiny"}}),
+        "Unreadable spec: cannot be read as an ExporterPolicy: unknown variant `Tiny`, expected one of `Full`, \
+         `Dashboards`, `Minimal`",
+    );
     check(json!({"aFieldOfALaterVersion": true}), "valid");
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use protocol::{
     CollectorSetting, LabelOperator, LabelRequirement, LabelSelector, MetricSelection, Policy, PolicyContent,
-    Snapshot, proto,
+    Profile, Snapshot, proto,
 };
 
 #[test]
@@ -38,7 +38,11 @@ pub(crate) fn everything() -> Snapshot {
             enabled: Some(false),
             options: [("mountPointsExclude".into(), "^/(dev|proc)".into())].into(),
         }],
-        metrics: MetricSelection { include: vec!["node_.*".into()], exclude: vec!["node_load1".into()] },
+        metrics: MetricSelection {
+            profile: Some(Profile::Dashboards),
+            include: vec!["node_.*".into()],
+            exclude: vec!["node_load1".into()],
+        },
         pod_labels: ["app.kubernetes.io/name".into()].into(),
     };
     let mut snapshot = Snapshot {
@@ -72,6 +76,14 @@ fn a_selector_operator_that_is_unknown_is_refused_rather_than_ignored() {
 }
 
 #[test]
+fn a_profile_that_is_unknown_is_refused_rather_than_ignored() {
+    let mut message = proto::Snapshot::from(everything());
+    message.policies[0].content.as_mut().unwrap().metrics.as_mut().unwrap().profile = Some(99);
+    let error = Snapshot::try_from(message).unwrap_err();
+    assert_eq!(error.to_string(), "metrics.profile: unknown to this version");
+}
+
+#[test]
 fn the_leader_is_not_part_of_the_digest_but_facts_are() {
     let snapshot = everything();
     let mut other = snapshot.clone();
@@ -95,6 +107,8 @@ fn equal_content_has_equal_revisions_whatever_the_name_and_the_age() {
     let content = everything().policies.remove(0).content;
     let other = Policy::new("q", 99, content.clone());
     assert_eq!(Policy::new("p", 1, content.clone()).revision, other.revision);
-    let changed = PolicyContent { priority: 4, ..content };
+    let changed = PolicyContent { priority: 4, ..content.clone() };
     assert_ne!(changed.revision(), other.revision);
+    let metrics = MetricSelection { profile: Some(Profile::Full), ..content.metrics.clone() };
+    assert_ne!(PolicyContent { metrics, ..content }.revision(), other.revision);
 }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use protocol::{FamilySelector, Snapshot, Subject, effective};
+use protocol::{
+    DASHBOARDS, FamilySelector, MINIMAL, MetricSelection, Policy, PolicyContent, Profile, Snapshot, Subject,
+    effective,
+};
 
 #[derive(serde::Deserialize)]
 struct Case {
@@ -37,6 +40,45 @@ fn each_case_means_what_its_golden_says() {
         }
         let text = serde_saphyr::to_string(&result).unwrap();
         expect_test::expect_file![case.join("effective.yaml")].assert_eq(&text);
+    }
+}
+
+/// Of these families those that a policy exposes.
+#[track_caller]
+fn check(profile: Option<Profile>, include: &[&str], exclude: &[&str], families: &[&str], exposed: &[&str]) {
+    let owned = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
+    let metrics = MetricSelection { profile, include: owned(include), exclude: owned(exclude) };
+    let policy = Policy::new("p", 0, PolicyContent { metrics, ..PolicyContent::default() });
+    let merged = effective(&[policy], &Default::default(), Subject::Node);
+    let selector = FamilySelector::new(&merged.families);
+    let seen: Vec<_> = families.iter().copied().filter(|family| selector.exposes(family)).collect();
+    assert_eq!(seen, exposed, "{profile:?} with {include:?} without {exclude:?}");
+}
+
+#[test]
+fn what_a_policy_exposes_is_its_profile_and_what_it_includes_less_what_it_excludes() {
+    const CPU: &str = "container_cpu_usage_seconds_total";
+    const CACHE: &str = "container_memory_cache";
+    const OOM: &str = "container_oom_events_total";
+    const BLKIO: &str = "container_blkio_device_usage_total";
+    // Those of the machine are not a profile's affair.
+    const OTHERS: [&str; 2] = ["machine_cpu_cores", "node_load1"];
+    let all = [CPU, CACHE, OOM, BLKIO, OTHERS[0], OTHERS[1]];
+    check(None, &[], &[], &all, &all);
+    check(Some(Profile::Full), &[], &[], &all, &all);
+    check(Some(Profile::Dashboards), &[], &[], &all, &[CPU, CACHE, OTHERS[0], OTHERS[1]]);
+    check(Some(Profile::Minimal), &[], &[], &all, &[CPU, OOM, OTHERS[0], OTHERS[1]]);
+    let (more, less) = (["container_blkio_.*", CACHE], ["container_(cpu|blkio)_.*", "node_.*"]);
+    check(Some(Profile::Minimal), &more, &[], &all, &all);
+    check(Some(Profile::Minimal), &more, &less, &all, &[CACHE, OOM, OTHERS[0]]);
+}
+
+#[test]
+fn the_lists_of_the_profiles_are_as_long_as_the_reference_says_and_hold_container_families_alone() {
+    assert_eq!([DASHBOARDS.len(), MINIMAL.len()], [17, 6]);
+    for list in [DASHBOARDS, MINIMAL] {
+        assert!(list.is_sorted_by(|a, b| a < b), "sorted, and none twice: {list:?}");
+        assert!(list.iter().all(|family| family.starts_with("container_")), "{list:?}");
     }
 }
 
