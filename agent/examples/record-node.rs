@@ -49,6 +49,7 @@ fn main() -> anyhow::Result<()> {
         sysfs: arguments.sysfs.clone(),
         rootfs: PathBuf::from("/"),
         cgroup_root: arguments.cgroup_root.clone(),
+        ..Paths::default()
     };
     let out = &arguments.out;
     for file in NODE_FILES {

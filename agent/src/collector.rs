@@ -12,19 +12,19 @@ mod loadavg;
 mod meminfo;
 mod netdev;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use protocol::{Capabilities, CollectorCapability};
-use regex::Regex;
 use rustix::io::Errno;
 
-use crate::metric::{FamilyDesc, Writer};
+use crate::metric::{FamilyDesc, NamedDesc, Writer};
 use crate::source::Paths;
 use crate::source::cgroup::{Cgroup, CgroupFile, CgroupTree, ReadError, Version};
 use crate::source::file::FileError;
 use crate::source::network::Networks;
 use crate::source::text::only_number;
+
+pub use crate::option::{OptionDesc, OptionKind, Options, Pattern};
 
 /// THE LIST: every collector there is, in the order in which they are exposed.
 pub const COLLECTORS: &[&Collector] = &[
@@ -48,8 +48,12 @@ pub const CONTAINER_NETWORK: &str = container_network::COLLECTOR.name;
 pub struct Collector {
     /// The public name, in policies and flags.
     pub name: &'static str,
+    /// Whether it runs where nobody says otherwise.
+    pub enabled_by_default: bool,
     /// Every family that it can yield; `METRICS.md` and the capabilities are made from these.
     pub families: &'static [FamilyDesc],
+    /// The families that are named by what it reads.
+    pub named: &'static [NamedDesc],
     /// What can be set: node_exporter's flag names without `collector.NAME.`, in camel case.
     pub options: &'static [OptionDesc],
     /// Options of which only one may be set.
@@ -235,95 +239,6 @@ impl CollectError {
     }
 }
 
-/// One option of a collector.
-pub struct OptionDesc {
-    /// The key in a policy.
-    pub key: &'static str,
-    /// What its value must be.
-    pub kind: OptionKind,
-    /// The value when none is set.
-    pub default: &'static str,
-    /// What it does.
-    pub help: &'static str,
-}
-
-/// What an option's value must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OptionKind {
-    /// A regular expression, not anchored, as in node_exporter.
-    Regex,
-    /// `true` or `false`.
-    Bool,
-}
-
-impl OptionKind {
-    /// Checks a value.
-    ///
-    /// # Errors
-    /// A sentence that says what is wrong.
-    pub fn check(self, value: &str) -> Result<(), String> {
-        match self {
-            OptionKind::Regex => compile(value).map(|_| ()),
-            OptionKind::Bool => match value {
-                "true" | "false" => Ok(()),
-                _ => Err(format!("`{value}` is neither `true` nor `false`")),
-            },
-        }
-    }
-}
-
-fn compile(value: &str) -> Result<Regex, String> {
-    regex::RegexBuilder::new(value)
-        .size_limit(1 << 20)
-        .build()
-        .map_err(|error| format!("`{value}` is not a regular expression: {error}"))
-}
-
-/// A collector's options after checking; what is not set has its default.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Options(pub BTreeMap<String, String>);
-
-impl Options {
-    /// An option's value, where one is set that is not empty.
-    pub fn set(&self, key: &str) -> Option<&str> {
-        self.0.get(key).map(String::as_str).filter(|v| !v.is_empty())
-    }
-
-    /// The patterns of an include and an exclude option, of which the include overrules the exclude's default.
-    pub fn pattern(&self, collector: &Collector, include: &str, exclude: &str) -> Pattern {
-        let default = collector.options.iter().find(|o| o.key == exclude).map_or("", |o| o.default);
-        let compile = |text: Option<&str>| text.and_then(|t| compile(t).ok());
-        match self.set(include) {
-            Some(text) => Pattern { include: compile(Some(text)), exclude: None },
-            None => {
-                let text = self.0.get(exclude).map_or(default, String::as_str);
-                Pattern { include: None, exclude: compile(Some(text).filter(|t| !t.is_empty())) }
-            }
-        }
-    }
-
-    /// Whether an option that is `true` or `false` is `true`.
-    pub fn flag(&self, collector: &Collector, key: &str) -> bool {
-        let default = collector.options.iter().find(|o| o.key == key).map_or("false", |o| o.default);
-        self.0.get(key).map_or(default, String::as_str) == "true"
-    }
-}
-
-/// Which devices, mount points or the like a collector speaks of.
-#[derive(Clone, Debug, Default)]
-pub struct Pattern {
-    include: Option<Regex>,
-    exclude: Option<Regex>,
-}
-
-impl Pattern {
-    /// Whether this one is left out.
-    pub fn ignores(&self, name: &str) -> bool {
-        self.exclude.as_ref().is_some_and(|r| r.is_match(name))
-            || self.include.as_ref().is_some_and(|r| !r.is_match(name))
-    }
-}
-
 /// The collector of this name.
 pub fn find(name: &str) -> Option<&'static Collector> {
     COLLECTORS.iter().copied().find(|c| c.name == name)
@@ -336,7 +251,7 @@ pub fn capabilities() -> Capabilities {
             .iter()
             .map(|c| CollectorCapability {
                 name: c.name.to_owned(),
-                enabled_by_default: true,
+                enabled_by_default: c.enabled_by_default,
                 options: c.options.iter().map(|o| o.key.to_owned()).collect(),
                 families: c.families.iter().map(|f| f.name.to_owned()).collect(),
             })

@@ -1,16 +1,17 @@
 //! The command line: node_exporter's spellings, and the agent's own.
 
-mod duration;
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::collector::{COLLECTORS, OptionDesc, OptionKind};
+use crate::duration;
 use crate::plan::Overlay;
 use crate::source::Paths;
+use crate::source::file::HandleBudget;
 use crate::source::kubelet::{Kubelet, KubeletOptions};
 
 /// Everything that the command line says.
@@ -66,6 +67,9 @@ impl Flags {
 /// node_exporter's flag for an option: `mountPointsExclude` is `--collector.filesystem.mount-points-exclude`.
 pub fn option_flag(collector: &str, option: &OptionDesc) -> String {
     let mut flag = format!("collector.{collector}.");
+    if let Some(spelling) = option.flag {
+        return flag + spelling;
+    }
     for c in option.key.chars() {
         if c.is_ascii_uppercase() {
             flag.push('-');
@@ -107,6 +111,7 @@ fn command() -> Command {
         .arg(value("path.procfs", "Where the node's procfs is mounted.").default_value("/proc"))
         .arg(value("path.sysfs", "Where the node's sysfs is mounted.").default_value("/sys"))
         .arg(value("path.rootfs", "Where the node's root file system is mounted.").default_value("/"))
+        .arg(value("path.udev.data", "Where udev keeps what it knows of devices.").default_value("/run/udev/data"))
         .arg(value("path.cgroup-root", "The cgroup that holds the kubelet's own, where that is not the root."))
         .arg(value("node-name", "Name of this node; the host's name where it is not given.").env("NODE_NAME"))
         .arg(
@@ -144,9 +149,14 @@ fn command() -> Command {
             );
         for option in collector.options {
             let flag = option_flag(collector.name, option);
-            let argument = Arg::new(flag.clone()).long(flag.clone()).help(option.help).action(ArgAction::Set);
+            let argument = Arg::new(flag.clone())
+                .long(flag.clone())
+                .help(option.help)
+                .action(ArgAction::Set)
+                .aliases(option.deprecated.iter().copied());
             command = command.arg(match option.kind {
-                OptionKind::Regex => argument,
+                OptionKind::Regex | OptionKind::Text | OptionKind::Number | OptionKind::Duration => argument,
+                OptionKind::Lines => argument.action(ArgAction::Append),
                 // As kingpin has it: the bare flag switches on, and `no-` before it switches off.
                 OptionKind::Bool => {
                     argument.num_args(0..=1).require_equals(true).default_missing_value("true")
@@ -180,7 +190,10 @@ fn from_matches(matches: &ArgMatches) -> Result<Flags, String> {
             procfs: text("path.procfs").unwrap_or_default().into(),
             sysfs: text("path.sysfs").unwrap_or_default().into(),
             rootfs: text("path.rootfs").unwrap_or_default().into(),
+            udev: text("path.udev.data").unwrap_or_default().into(),
             cgroup_root: text("path.cgroup-root"),
+            // Until the scraper shares out what the machine allows.
+            handles: Arc::new(HandleBudget::new(0)),
         },
         node,
         operators: all("operator"),
@@ -221,9 +234,10 @@ fn overlay(matches: &ArgMatches) -> Result<Overlay, String> {
             let flag = option_flag(collector.name, option);
             if option.kind == OptionKind::Bool && matches.get_flag(&format!("no-{flag}")) {
                 options.insert(option.key.to_owned(), "false".to_owned());
-            } else if let Some(value) = matches.get_one::<String>(&flag) {
-                option.kind.check(value).map_err(|what| format!("--{flag}: {what}"))?;
-                options.insert(option.key.to_owned(), value.clone());
+            } else if let Some(values) = matches.get_many::<String>(&flag) {
+                let value = values.map(String::as_str).collect::<Vec<_>>().join("\n");
+                option.kind.check(&value).map_err(|what| format!("--{flag}: {what}"))?;
+                options.insert(option.key.to_owned(), value);
             }
         }
         for (one, other) in collector.exclusive {

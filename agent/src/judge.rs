@@ -100,13 +100,24 @@ fn patterns(content: &PolicyContent, warnings: &mut Vec<Finding>) -> Result<(), 
                     format!("`{text}` is not a regular expression: {error}"),
                 )
             })?;
-            if !COLLECTORS.iter().flat_map(|c| c.families).any(|f| pattern.is_match(f.name)) {
+            let declared = COLLECTORS.iter().flat_map(|c| c.families).any(|f| pattern.is_match(f.name));
+            let named = COLLECTORS.iter().flat_map(|c| c.named).any(|n| may_begin_with(text, n.prefix));
+            if !declared && !named {
                 let message = format!("`{text}` matches no family that this agent has");
                 warnings.push(finding(&field, reason::UNKNOWN_FAMILY, message));
             }
         }
     }
     Ok(())
+}
+
+/// Whether a pattern may match a name that begins like this, as far as its text shows before its first special character.
+fn may_begin_with(pattern: &str, prefix: &str) -> bool {
+    let end = pattern.find(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':');
+    let plain = &pattern[..end.unwrap_or(pattern.len())];
+    // The last character may be optional.
+    let plain = if end.is_some() { &plain[..plain.len().saturating_sub(1)] } else { plain };
+    !prefix.is_empty() && (plain.starts_with(prefix) || prefix.starts_with(plain))
 }
 
 fn finding(field: impl Into<String>, reason: &str, message: impl Into<String>) -> Finding {
@@ -163,6 +174,14 @@ mod tests {
         let mut scoped = with_collector("cpu", &[]);
         scoped.namespace_selector = Some("team=web".to_owned());
         check(scoped, Rejected, &[("collectors", "InvalidScope")]);
+    }
+
+    #[test]
+    fn a_family_that_is_named_by_what_is_read_may_be_there() {
+        let found = ["node_hwmon_temp_celsius", "node_hw.*", "(node|container)_.*", "node_hwmon?"];
+        assert!(found.iter().all(|pattern| may_begin_with(pattern, "node_hwmon_")));
+        assert!(!may_begin_with("warp_.*", "node_hwmon_") && !may_begin_with("node_load1", "node_hwmon_"));
+        assert!(!may_begin_with("node_hwmon_.*", ""), "what may have any name says nothing");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Measures one node and exposes what the policies ask for: subscribe; and on each scrape collect → transform → expose.
 
 // In the order of the data.
+mod duration;
 pub mod flags;
 
 pub mod config;
@@ -13,6 +14,7 @@ pub mod subscribe;
 pub mod collector;
 pub mod follow_pods;
 pub mod metric;
+pub mod option;
 pub mod pods;
 pub mod scrape;
 pub mod source;

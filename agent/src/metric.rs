@@ -1,5 +1,12 @@
 //! What a scrape gathers: families, and samples under them.
 
+mod named;
+
+use protocol::FamilySelector;
+
+use named::NamedFamilies;
+pub use named::{Named, NamedFamily};
+
 /// How Prometheus reads a family's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -7,6 +14,12 @@ pub enum Kind {
     Counter,
     /// Goes up and down.
     Gauge,
+    /// Quantiles, with a sum and a count; only of textfiles.
+    Summary,
+    /// Buckets, with a sum and a count; only of textfiles.
+    Histogram,
+    /// Nobody says.
+    Untyped,
 }
 
 impl Kind {
@@ -15,6 +28,9 @@ impl Kind {
         match self {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
+            Kind::Summary => "summary",
+            Kind::Histogram => "histogram",
+            Kind::Untyped => "untyped",
         }
     }
 }
@@ -27,6 +43,15 @@ pub struct FamilyDesc {
     /// Its type.
     pub kind: Kind,
     /// What it measures, and from where.
+    pub help: &'static str,
+}
+
+/// Families whose names come from what is read, such as those of `/proc/vmstat`: as much as can be said beforehand.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NamedDesc {
+    /// What their names begin with; empty where they may have any name.
+    pub prefix: &'static str,
+    /// Where the rest of the name, and the value, come from.
     pub help: &'static str,
 }
 
@@ -95,21 +120,50 @@ pub struct Sample {
     pub subject: Subject,
     /// Labels beyond those of the subject.
     pub labels: Labels,
+    /// What follows the family's name.
+    pub suffix: Suffix,
     /// The value.
     pub value: f64,
+}
+
+/// What follows the family's name in a series of a summary or histogram.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Suffix {
+    /// Nothing: a quantile, or any sample of another type.
+    #[default]
+    None,
+    /// `_bucket`
+    Bucket,
+    /// `_sum`
+    Sum,
+    /// `_count`
+    Count,
+}
+
+impl Suffix {
+    /// As it is written.
+    pub fn text(self) -> &'static str {
+        match self {
+            Suffix::None => "",
+            Suffix::Bucket => "_bucket",
+            Suffix::Sum => "_sum",
+            Suffix::Count => "_count",
+        }
+    }
 }
 
 /// The samples of one scrape, by family; emptied and used again for the next.
 #[derive(Debug, Default)]
 pub struct Samples {
     families: Vec<Vec<Sample>>,
+    named: NamedFamilies,
     text: Vec<u8>,
 }
 
 impl Samples {
-    /// Room for so many families.
+    /// Room for so many declared families.
     pub fn new(families: usize) -> Self {
-        Samples { families: vec![Vec::new(); families], text: Vec::new() }
+        Samples { families: vec![Vec::new(); families], ..Samples::default() }
     }
 
     /// Room for as many families, empty.
@@ -120,12 +174,23 @@ impl Samples {
     /// Empties it and keeps the memory.
     pub fn clear(&mut self) {
         self.families.iter_mut().for_each(Vec::clear);
+        self.named.clear();
         self.text.clear();
     }
 
-    /// The samples of one family.
+    /// From now on only families of these names are kept, where names come from what is read.
+    pub fn select(&mut self, selector: FamilySelector) {
+        self.named = NamedFamilies::new(selector);
+    }
+
+    /// The samples of one declared family.
     pub fn family(&self, index: usize) -> &[Sample] {
         &self.families[index]
+    }
+
+    /// The families whose names were read.
+    pub fn named(&self) -> impl Iterator<Item = &NamedFamily> {
+        self.named.families.iter()
     }
 
     /// The text of a sample's labels.
@@ -135,7 +200,8 @@ impl Samples {
 
     /// How many samples there are.
     pub fn len(&self) -> usize {
-        self.families.iter().map(Vec::len).sum()
+        let declared: usize = self.families.iter().map(Vec::len).sum();
+        declared + self.named().map(|family| family.samples.len()).sum::<usize>()
     }
 
     /// Whether there are none.
@@ -148,13 +214,21 @@ impl Samples {
     pub fn append(&mut self, other: &Samples, base: usize, wanted: &[bool]) {
         let shift = self.text.len() as u32;
         self.text.extend_from_slice(&other.text);
+        let shifted = |s: &Sample| {
+            let start = if s.labels.is_empty() { 0 } else { s.labels.start + shift };
+            Sample { labels: Labels { start, ..s.labels }, ..*s }
+        };
         let wanted =
             self.families[base..].iter_mut().zip(&other.families).zip(wanted).filter(|(_, wanted)| **wanted);
         for ((ours, theirs), _) in wanted {
-            ours.extend(theirs.iter().map(|s| {
-                let start = if s.labels.is_empty() { 0 } else { s.labels.start + shift };
-                Sample { labels: Labels { start, ..s.labels }, ..*s }
-            }));
+            ours.extend(theirs.iter().map(shifted));
+        }
+        for family in other.named().filter(|family| !family.samples.is_empty()) {
+            let Named(index) = self.named.get(&family.name, family.kind, &family.help);
+            let ours = &mut self.named.families[index];
+            if ours.is_wanted {
+                ours.samples.extend(family.samples.iter().map(shifted));
+            }
         }
     }
 
@@ -199,13 +273,28 @@ impl Writer<'_> {
     pub fn push(&mut self, family: impl Into<u16>, subject: Subject, labels: Labels, value: f64) {
         let family = usize::from(family.into());
         if self.wanted[family] {
-            self.samples.families[self.base + family].push(Sample { subject, labels, value });
+            let sample = Sample { subject, labels, suffix: Suffix::None, value };
+            self.samples.families[self.base + family].push(sample);
         }
     }
 
     /// Adds a sample about the machine.
     pub fn node(&mut self, family: impl Into<u16>, labels: Labels, value: f64) {
         self.push(family, Subject::NODE, labels, value);
+    }
+
+    /// The family of this name, which comes from what is read; type and help are those of the first who names it.
+    /// It holds until the end of this scrape.
+    pub fn named(&mut self, name: &str, kind: Kind, help: &str) -> Named {
+        self.samples.named.get(name, kind, help)
+    }
+
+    /// Adds a sample about the machine to a family whose name was read, if anybody sees it.
+    pub fn add(&mut self, family: Named, labels: Labels, suffix: Suffix, value: f64) {
+        let family = &mut self.samples.named.families[family.0];
+        if family.is_wanted {
+            family.samples.push(Sample { subject: Subject::NODE, labels, suffix, value });
+        }
     }
 }
 
@@ -259,5 +348,36 @@ mod tests {
         assert!(ours.is_empty());
         ours.append(&theirs, 2, &[true]);
         assert_eq!(ours.labels(ours.family(2)[0].labels), br#"device="sda""#);
+    }
+
+    #[test]
+    fn of_families_whose_names_are_read_those_stay_that_are_selected() {
+        let rule = |expose, pattern: &str| protocol::FamilyRule {
+            expose,
+            pattern: pattern.to_owned(),
+            policy: String::new(),
+        };
+        let mut samples = Samples::new(0);
+        samples.select(FamilySelector::new(&[rule(false, "node_vmstat_pgfault")]));
+        let mut own = samples.like();
+        for name in ["node_vmstat_pgfault", "node_vmstat_pgmajfault"] {
+            let mut out = own.writer(0, &[]);
+            let family = out.named(name, Kind::Untyped, "Read.");
+            out.add(family, Labels::NONE, Suffix::None, 1.0);
+        }
+        samples.append(&own, 0, &[]);
+        let seen = |samples: &Samples| -> Vec<(String, usize)> {
+            samples.named().map(|f| (f.name.clone(), f.samples.len())).collect()
+        };
+        let expected = [("node_vmstat_pgfault".to_owned(), 0), ("node_vmstat_pgmajfault".to_owned(), 1)];
+        assert_eq!(seen(&samples), expected);
+        assert_eq!(samples.len(), 1);
+        samples.clear();
+        samples.clear();
+        assert_eq!(
+            seen(&samples).len(),
+            1,
+            "what is read no more is forgotten, what nobody wants is still known"
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use protocol::{
     Effective, Facts, FamilySelector, MetricSelection, Policy, PolicyContent, Profile, Subject, effective,
@@ -14,6 +15,8 @@ use crate::collector::{COLLECTORS, Collector, Options, Run};
 pub struct View {
     /// By the family's place in [`Families`].
     pub exposes: Vec<bool>,
+    /// The same for families whose names are read.
+    pub selector: FamilySelector,
     /// Pod labels that become labels.
     pub pod_labels: BTreeSet<String>,
 }
@@ -95,7 +98,7 @@ pub struct Overlay {
     pub options: BTreeMap<String, BTreeMap<String, String>>,
 }
 
-/// Every family of every collector, numbered in the order of the list.
+/// Every declared family of every collector, numbered in the order of the list.
 #[derive(Debug)]
 pub struct Families;
 
@@ -103,6 +106,14 @@ impl Families {
     /// How many there are.
     pub fn count() -> usize {
         COLLECTORS.iter().map(|c| c.families.len()).sum()
+    }
+
+    /// The number of the family of this name.
+    pub fn find(name: &str) -> Option<usize> {
+        static NUMBERS: LazyLock<HashMap<&str, usize>> = LazyLock::new(|| {
+            COLLECTORS.iter().flat_map(|c| c.families).enumerate().map(|(i, f)| (f.name, i)).collect()
+        });
+        NUMBERS.get(name).copied()
     }
 
     /// The numbers of a collector's families.
@@ -124,7 +135,7 @@ fn planned(
         .get(collector.name)
         .copied()
         .or_else(|| policy.and_then(|p| p.enabled))
-        .unwrap_or(!flags.disable_defaults);
+        .unwrap_or(collector.enabled_by_default && !flags.disable_defaults);
     let of_policy = policy.into_iter().flat_map(|p| &p.options);
     let of_flags = flags.options.get(collector.name).into_iter().flatten();
     let known = |key: &str| collector.options.iter().any(|o| o.key == key);
@@ -136,5 +147,5 @@ fn planned(
 fn view(effective: &Effective) -> View {
     let selector = FamilySelector::new(&effective.families);
     let exposes = COLLECTORS.iter().flat_map(|c| c.families).map(|f| selector.exposes(f.name)).collect();
-    View { exposes, pod_labels: effective.pod_labels.clone() }
+    View { exposes, selector, pod_labels: effective.pod_labels.clone() }
 }

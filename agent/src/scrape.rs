@@ -98,7 +98,7 @@ struct Running {
 
 enum Runner {
     Node(Box<dyn NodeCollector>),
-    Thread(CollectorThread),
+    Thread(Box<CollectorThread>),
     Cgroups(Box<dyn CgroupCollector>),
 }
 
@@ -111,7 +111,9 @@ impl Scraper {
         plan: Plan,
         telemetry: Arc<Telemetry>,
     ) -> Self {
-        // A sandbox has one handle, each of its cgroups about eight.
+        // A sandbox has one handle, each of its cgroups about eight. The machine's files are few, but for its devices.
+        let paths = Paths { handles: Arc::new(HandleBudget::new(budget / 4)), ..paths };
+        let budget = budget - budget / 4;
         let networks = Networks::new(&paths, HandleBudget::new(budget / 8));
         let tree = CgroupTree::new(&paths, HandleBudget::new(budget - budget / 8));
         let mut scraper = Scraper {
@@ -152,6 +154,7 @@ impl Scraper {
         for stopped in before {
             self.telemetry.forget_collector(COLLECTORS[stopped.index].name);
         }
+        self.samples.select(plan.view(NODE_VIEW).selector.clone());
         self.plan = plan;
         self.plan_number += 1;
     }
@@ -253,7 +256,7 @@ impl Scraper {
             self.telemetry.collected(description.name, 0.0, false);
             return;
         }
-        let is_wanted = self.wanted.contains(&true);
+        let is_wanted = self.wanted.contains(&true) || !description.named.is_empty();
         let (samples, wanted, buffer) = (&mut self.samples, &self.wanted, &mut self.buffer);
         let result = match collector {
             _ if !is_wanted => Ok(()),
@@ -290,7 +293,7 @@ impl Scraper {
             Run::Cgroups { start } => Runner::Cgroups(start(&self.paths, options)),
             Run::Node { start, can_block: false } => Runner::Node(start(&self.paths, options)),
             Run::Node { start, can_block: true } => {
-                Runner::Thread(CollectorThread::new(start(&self.paths, options), collector))
+                Runner::Thread(Box::new(CollectorThread::new(start(&self.paths, options), collector)))
             }
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod file;
+pub mod folder;
 pub mod kubelet;
 pub mod links;
 pub mod network;
@@ -9,8 +10,11 @@ pub mod pid;
 pub mod text;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-/// Where the node's file systems are mounted.
+use file::HandleBudget;
+
+/// Where the node's file systems are mounted, and how many of the machine's files may stay open.
 #[derive(Clone, Debug)]
 pub struct Paths {
     /// `--path.procfs`
@@ -19,8 +23,26 @@ pub struct Paths {
     pub sysfs: PathBuf,
     /// `--path.rootfs`
     pub rootfs: PathBuf,
+    /// `--path.udev.data`
+    pub udev: PathBuf,
     /// `--path.cgroup-root`: the cgroup below which the kubelet has its pods, where that is not the root.
     pub cgroup_root: Option<String>,
+    /// Handles on files below [`folder::Folder`]s.
+    pub handles: Arc<HandleBudget>,
+}
+
+impl Default for Paths {
+    /// Those of the machine on which the program itself runs; no file below a folder stays open.
+    fn default() -> Self {
+        Paths {
+            procfs: "/proc".into(),
+            sysfs: "/sys".into(),
+            rootfs: "/".into(),
+            udev: "/run/udev/data".into(),
+            cgroup_root: None,
+            handles: Arc::new(HandleBudget::new(0)),
+        }
+    }
 }
 
 impl Paths {

@@ -54,7 +54,7 @@ impl Node {
             procfs: self.root.join("proc"),
             sysfs: self.root.join("sys"),
             rootfs: self.root.clone(),
-            cgroup_root: None,
+            ..Paths::default()
         }
     }
 

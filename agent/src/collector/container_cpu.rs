@@ -8,7 +8,9 @@ use crate::source::text::pairs;
 /// `container_cpu`
 pub(super) const COLLECTOR: Collector = Collector {
     name: "container_cpu",
+    enabled_by_default: true,
     families: FAMILIES,
+    named: &[],
     options: &[],
     exclusive: &[],
     run: Run::Cgroups { start: |_, _| Box::new(ContainerCpu) },

@@ -12,7 +12,9 @@ use crate::source::text::{label, lines, number, words};
 /// `container_io`
 pub(super) const COLLECTOR: Collector = Collector {
     name: "container_io",
+    enabled_by_default: true,
     families: FAMILIES,
+    named: &[],
     options: &[],
     exclusive: &[],
     run: Run::Cgroups {

@@ -8,7 +8,9 @@ use crate::source::text::pairs;
 /// `container_memory`
 pub(super) const COLLECTOR: Collector = Collector {
     name: "container_memory",
+    enabled_by_default: true,
     families: FAMILIES,
+    named: &[],
     options: &[],
     exclusive: &[],
     run: Run::Cgroups { start: |_, _| Box::new(ContainerMemory) },

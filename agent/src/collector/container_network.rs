@@ -7,7 +7,9 @@ use crate::source::text::{interface, label, lines};
 /// `container_network`
 pub(super) const COLLECTOR: Collector = Collector {
     name: "container_network",
+    enabled_by_default: true,
     families: FAMILIES,
+    named: &[],
     options: &[],
     exclusive: &[],
     run: Run::Cgroups { start: |_, _| Box::new(ContainerNetwork) },

@@ -10,7 +10,9 @@ use crate::source::text::{number, words};
 /// `container_spec`
 pub(super) const COLLECTOR: Collector = Collector {
     name: "container_spec",
+    enabled_by_default: true,
     families: FAMILIES,
+    named: &[],
     options: &[],
     exclusive: &[],
     run: Run::Cgroups { start: |_, _| Box::new(ContainerSpec) },

@@ -8,13 +8,15 @@ use crate::source::text::{label, lines, number, whole_lines, words};
 /// `cpu`
 pub(super) const COLLECTOR: Collector = Collector {
     name: "cpu",
+    enabled_by_default: true,
     families: FAMILIES,
-    options: &[OptionDesc {
-        key: "guest",
-        kind: OptionKind::Bool,
-        default: "true",
-        help: "Whether to give the time spent in guests, which is also part of the modes user and nice.",
-    }],
+    named: &[],
+    options: &[OptionDesc::new(
+        "guest",
+        OptionKind::Bool,
+        "true",
+        "Whether to give the time spent in guests, which is also part of the modes user and nice.",
+    )],
     exclusive: &[],
     run: Run::Node {
         start: |paths, options| {

@@ -8,20 +8,17 @@ use crate::source::text::{label, lines, number, whole_lines, words};
 /// `diskstats`
 pub(super) const COLLECTOR: Collector = Collector {
     name: "diskstats",
+    enabled_by_default: true,
     families: FAMILIES,
+    named: &[],
     options: &[
-        OptionDesc {
-            key: "deviceExclude",
-            kind: OptionKind::Regex,
-            default: r"^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$",
-            help: "Devices to leave out.",
-        },
-        OptionDesc {
-            key: "deviceInclude",
-            kind: OptionKind::Regex,
-            default: "",
-            help: "Devices to give, and no others.",
-        },
+        OptionDesc::new(
+            "deviceExclude",
+            OptionKind::Regex,
+            r"^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$",
+            "Devices to leave out.",
+        ),
+        OptionDesc::new("deviceInclude", OptionKind::Regex, "", "Devices to give, and no others."),
     ],
     exclusive: &[("deviceExclude", "deviceInclude")],
     run: Run::Node {

@@ -21,33 +21,30 @@ use ask::{Answer, Asker};
 /// `filesystem`
 pub(super) const COLLECTOR: Collector = Collector {
     name: "filesystem",
+    enabled_by_default: true,
     families: FAMILIES,
+    named: &[],
     options: &[
-        OptionDesc {
-            key: "mountPointsExclude",
-            kind: OptionKind::Regex,
-            default: "^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)",
-            help: "Mount points to leave out.",
-        },
-        OptionDesc {
-            key: "mountPointsInclude",
-            kind: OptionKind::Regex,
-            default: "",
-            help: "Mount points to give, and no others.",
-        },
-        OptionDesc {
-            key: "fsTypesExclude",
-            kind: OptionKind::Regex,
-            default: "^(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|fusectl|hugetlbfs|iso9660|mqueue|\
+        OptionDesc::new(
+            "mountPointsExclude",
+            OptionKind::Regex,
+            "^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)",
+            "Mount points to leave out.",
+        ),
+        OptionDesc::new("mountPointsInclude", OptionKind::Regex, "", "Mount points to give, and no others."),
+        OptionDesc::new(
+            "fsTypesExclude",
+            OptionKind::Regex,
+            "^(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|fusectl|hugetlbfs|iso9660|mqueue|\
                       nsfs|overlay|proc|procfs|pstore|rpc_pipefs|securityfs|selinuxfs|squashfs|erofs|sysfs|tracefs)$",
-            help: "Types of file systems to leave out.",
-        },
-        OptionDesc {
-            key: "fsTypesInclude",
-            kind: OptionKind::Regex,
-            default: "",
-            help: "Types of file systems to give, and no others.",
-        },
+            "Types of file systems to leave out.",
+        ),
+        OptionDesc::new(
+            "fsTypesInclude",
+            OptionKind::Regex,
+            "",
+            "Types of file systems to give, and no others.",
+        ),
     ],
     exclusive: &[("mountPointsExclude", "mountPointsInclude"), ("fsTypesExclude", "fsTypesInclude")],
     run: Run::Node {

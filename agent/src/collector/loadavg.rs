@@ -8,7 +8,9 @@ use crate::source::text::{float, words};
 /// `loadavg`
 pub(super) const COLLECTOR: Collector = Collector {
     name: "loadavg",
+    enabled_by_default: true,
     families: FAMILIES,
+    named: &[],
     options: &[],
     exclusive: &[],
     run: Run::Node {

@@ -8,7 +8,9 @@ use crate::source::text::{label, lines, number, whole_lines, words};
 /// `meminfo`
 pub(super) const COLLECTOR: Collector = Collector {
     name: "meminfo",
+    enabled_by_default: true,
     families: FAMILIES,
+    named: &[],
     options: &[],
     exclusive: &[],
     run: Run::Node {

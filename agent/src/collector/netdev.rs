@@ -8,20 +8,12 @@ use crate::source::text::{interface, label, lines, whole_lines};
 /// `netdev`
 pub(super) const COLLECTOR: Collector = Collector {
     name: "netdev",
+    enabled_by_default: true,
     families: FAMILIES,
+    named: &[],
     options: &[
-        OptionDesc {
-            key: "deviceExclude",
-            kind: OptionKind::Regex,
-            default: "",
-            help: "Interfaces to leave out.",
-        },
-        OptionDesc {
-            key: "deviceInclude",
-            kind: OptionKind::Regex,
-            default: "",
-            help: "Interfaces to give, and no others.",
-        },
+        OptionDesc::new("deviceExclude", OptionKind::Regex, "", "Interfaces to leave out."),
+        OptionDesc::new("deviceInclude", OptionKind::Regex, "", "Interfaces to give, and no others."),
     ],
     exclusive: &[("deviceExclude", "deviceInclude")],
     run: Run::Node {

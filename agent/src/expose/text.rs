@@ -5,8 +5,8 @@ use std::ops::Range;
 use prometheus::proto::MetricFamily;
 
 use crate::collector::COLLECTORS;
-use crate::metric::{FamilyDesc, Sample, Samples};
-use crate::plan::Plan;
+use crate::metric::{FamilyDesc, Kind, NamedFamily, Sample, Samples};
+use crate::plan::{Families, Plan};
 use crate::transform::{Row, Rows};
 
 /// Which text format.
@@ -28,7 +28,8 @@ impl Format {
     }
 }
 
-/// Writes the families of the collectors, then those of the scrape itself, which are numbered `own`.
+/// Writes the families of the collectors, then those of the scrape itself, which are numbered `own`, then those whose
+/// names were read.
 pub fn families(
     out: &mut Vec<u8>,
     format: Format,
@@ -38,12 +39,26 @@ pub fn families(
     own: Range<usize>,
     own_families: &[FamilyDesc],
 ) {
+    let shared: Vec<(usize, &NamedFamily)> =
+        samples.named().filter_map(|named| Some((Families::find(&named.name)?, named))).collect();
     let collectors = COLLECTORS.iter().flat_map(|c| c.families).enumerate();
     for (number, description) in collectors.chain(own.zip(own_families)) {
-        family(out, format, description, samples, number, rows, plan);
+        let has_head = family(out, format, description, samples, number, rows, plan);
+        for (_, named) in shared.iter().filter(|(declared, _)| *declared == number) {
+            too(out, format, description, samples, number, named, has_head);
+        }
+    }
+    for named in samples.named().filter(|named| Families::find(&named.name).is_none()) {
+        if !named.samples.is_empty() {
+            head(out, format, &named.name, named.kind, &named.help);
+        }
+        for sample in &named.samples {
+            line(out, &named.name, &[], samples, sample);
+        }
     }
 }
 
+/// Writes a declared family; tells whether it has any sample.
 fn family(
     out: &mut Vec<u8>,
     format: Format,
@@ -52,7 +67,7 @@ fn family(
     number: usize,
     rows: &Rows,
     plan: &Plan,
-) {
+) -> bool {
     let mut has_head = false;
     for sample in samples.family(number) {
         let row = match sample.subject.slot() {
@@ -64,9 +79,37 @@ fn family(
         };
         if !has_head {
             has_head = true;
-            head(out, format, description.name, description.kind.word(), description.help);
+            head(out, format, description.name, description.kind, description.help);
         }
         line(out, description.name, row, samples, sample);
+    }
+    has_head
+}
+
+/// Writes what somebody adds to a declared family, as a textfile may; of two equal series the collector's stays.
+fn too(
+    out: &mut Vec<u8>,
+    format: Format,
+    description: &FamilyDesc,
+    samples: &Samples,
+    number: usize,
+    named: &NamedFamily,
+    mut has_head: bool,
+) {
+    for sample in &named.samples {
+        let labels = samples.labels(sample.labels);
+        if samples
+            .family(number)
+            .iter()
+            .any(|s| s.subject.slot().is_none() && samples.labels(s.labels) == labels)
+        {
+            continue;
+        }
+        if !has_head {
+            has_head = true;
+            head(out, format, description.name, description.kind, description.help);
+        }
+        line(out, description.name, &[], samples, sample);
     }
 }
 
@@ -75,6 +118,7 @@ fn line(out: &mut Vec<u8>, name: &str, row: &[u8], samples: &Samples, sample: &S
     // One check for all of the pieces, instead of one for each.
     out.reserve(name.len() + row.len() + labels.len() + 40);
     out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(sample.suffix.text().as_bytes());
     if !row.is_empty() || !labels.is_empty() {
         out.push(b'{');
         out.extend_from_slice(row);
@@ -91,18 +135,33 @@ fn line(out: &mut Vec<u8>, name: &str, row: &[u8], samples: &Samples, sample: &S
 
 /// `# HELP` and `# TYPE`. OpenMetrics names a counter's family without `_total`; one whose established name lacks it
 /// cannot be a counter there and is typed `unknown`, so that names never change with the format.
-fn head(out: &mut Vec<u8>, format: Format, name: &str, kind: &str, help: &str) {
+fn head(out: &mut Vec<u8>, format: Format, name: &str, kind: Kind, help: &str) {
     let (name, kind) = match (format, kind, name.strip_suffix("_total")) {
-        (Format::OpenMetrics, "counter", Some(base)) => (base, kind),
-        (Format::OpenMetrics, "counter", None) => (name, "unknown"),
-        _ => (name, kind),
+        (Format::OpenMetrics, Kind::Counter, Some(base)) => (base, kind.word()),
+        (Format::OpenMetrics, Kind::Counter, None) | (Format::OpenMetrics, Kind::Untyped, _) => {
+            (name, "unknown")
+        }
+        _ => (name, kind.word()),
     };
     for (word, text) in [("# HELP ", help), ("# TYPE ", kind)] {
         out.extend_from_slice(word.as_bytes());
         out.extend_from_slice(name.as_bytes());
         out.push(b' ');
-        out.extend_from_slice(text.as_bytes());
+        escape(out, text);
         out.push(b'\n');
+    }
+}
+
+/// Text of a comment; a declared one needs no escaping, one that was read may.
+fn escape(out: &mut Vec<u8>, text: &str) {
+    for piece in text.split_inclusive(['\\', '\n']) {
+        let (plain, end) = match piece.as_bytes() {
+            [plain @ .., b'\\'] => (plain, &b"\\\\"[..]),
+            [plain @ .., b'\n'] => (plain, &b"\\n"[..]),
+            plain => (plain, &b""[..]),
+        };
+        out.extend_from_slice(plain);
+        out.extend_from_slice(end);
     }
 }
 
@@ -124,8 +183,8 @@ pub fn value(out: &mut Vec<u8>, value: f64) {
 pub fn own(out: &mut Vec<u8>, format: Format, families: &[MetricFamily]) {
     for family in families {
         let kind = match family.get_field_type() {
-            prometheus::proto::MetricType::COUNTER => "counter",
-            _ => "gauge",
+            prometheus::proto::MetricType::COUNTER => Kind::Counter,
+            _ => Kind::Gauge,
         };
         head(out, format, family.name(), kind, family.help());
         for metric in family.get_metric() {
@@ -141,7 +200,7 @@ pub fn own(out: &mut Vec<u8>, format: Format, families: &[MetricFamily]) {
                 out.push(b'}');
             }
             out.push(b' ');
-            let number = if kind == "counter" {
+            let number = if kind == Kind::Counter {
                 metric.get_counter().get_value()
             } else {
                 metric.get_gauge().get_value()
@@ -185,11 +244,18 @@ mod tests {
     fn names_never_change_with_the_format() {
         let text = |format, name: &str| {
             let mut out = Vec::new();
-            head(&mut out, format, name, "counter", "Help.");
+            head(&mut out, format, name, Kind::Counter, "Help.");
             String::from_utf8(out).unwrap()
         };
         assert_eq!(text(Format::Text, "a_total"), "# HELP a_total Help.\n# TYPE a_total counter\n");
         assert_eq!(text(Format::OpenMetrics, "a_total"), "# HELP a Help.\n# TYPE a counter\n");
         assert_eq!(text(Format::OpenMetrics, "a"), "# HELP a Help.\n# TYPE a unknown\n");
+    }
+
+    #[test]
+    fn help_that_was_read_is_escaped() {
+        let mut out = Vec::new();
+        head(&mut out, Format::Text, "a", Kind::Untyped, "C:\\x\ny");
+        assert_eq!(String::from_utf8(out).unwrap(), "# HELP a C:\\\\x\\ny\n# TYPE a untyped\n");
     }
 }

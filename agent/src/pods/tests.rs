@@ -20,8 +20,7 @@ impl Node {
         let _ = std::fs::remove_dir_all(&root);
         std::fs::create_dir_all(root.join("fs/cgroup/kubepods")).unwrap();
         std::fs::write(root.join("fs/cgroup/cgroup.controllers"), "").unwrap();
-        let paths =
-            Paths { procfs: "/proc".into(), sysfs: root.clone(), rootfs: "/".into(), cgroup_root: None };
+        let paths = Paths { sysfs: root.clone(), ..Paths::default() };
         let mut node = Node { root, tree: CgroupTree::new(&paths, HandleBudget::new(10)) };
         node.add(cgroups);
         node

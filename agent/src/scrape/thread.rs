@@ -122,7 +122,9 @@ mod tests {
 
     static DESCRIPTION: Collector = Collector {
         name: "slow",
+        enabled_by_default: true,
         families: &[FamilyDesc { name: "slow", kind: Kind::Gauge, help: "Slow." }],
+        named: &[],
         options: &[],
         exclusive: &[],
         run: crate::collector::Run::Node { start: never, can_block: true },

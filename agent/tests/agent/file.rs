@@ -19,8 +19,7 @@ struct Machine {
 
 impl Machine {
     fn new(name: &str) -> Self {
-        let paths =
-            Paths { procfs: "/proc".into(), sysfs: "/sys".into(), rootfs: "/".into(), cgroup_root: None };
+        let paths = Paths::default();
         let telemetry = Arc::new(Telemetry::new().unwrap());
         let plan = Plan::waiting(&Overlay::default());
         let scraper = Arc::new(Mutex::new(Scraper::new(paths, String::new(), 100, plan, telemetry.clone())));

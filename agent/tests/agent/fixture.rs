@@ -11,6 +11,7 @@ use agent::expose::text::Format;
 use agent::plan::Plan;
 use agent::scrape::{Part, Scraper};
 use agent::source::Paths;
+use agent::source::file::HandleBudget;
 use agent::telemetry::Telemetry;
 use protocol::Facts;
 
@@ -70,7 +71,9 @@ impl Fixture {
             procfs: copy.0.join("proc"),
             sysfs: copy.0.join("sys"),
             rootfs: copy.0.clone(),
+            udev: copy.0.join("udev"),
             cgroup_root: None,
+            handles: Arc::new(HandleBudget::new(0)),
         };
         let telemetry = Arc::new(Telemetry::new().unwrap());
         let mut scraper = Scraper::new(paths, SANDBOX_IMAGE.to_owned(), 1024, plan, telemetry);
@@ -104,7 +107,7 @@ impl Copy {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("agent-fixture-{}-{number}", std::process::id());
         let copy = Copy(std::env::temp_dir().join(name));
-        for part in ["proc", "sys"] {
+        for part in ["proc", "sys", "udev", "etc", "textfile"] {
             if fixture.folder.join(part).exists() {
                 copy_folder(&fixture.folder.join(part), &copy.0.join(part));
             }

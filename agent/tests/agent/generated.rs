@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use agent::collector::{COLLECTORS, Collector, OptionKind, Run, capabilities};
+use agent::collector::{COLLECTORS, Collector, Run, capabilities};
 use agent::flags::option_flag;
 
 use crate::fixture::Fixture;
@@ -35,8 +35,14 @@ fn reference() -> String {
             Run::Node { .. } => "/metrics/node",
             Run::Cgroups { .. } => "/metrics/cadvisor",
         };
-        writeln!(text, "\n## {}\n\n{} Exposed at `{place}`.", collector.name, first_sentence(collector))
-            .unwrap();
+        writeln!(
+            text,
+            "\n## {}\n\n{} Exposed at `{place}`.{}",
+            collector.name,
+            first_sentence(collector),
+            off(collector)
+        )
+        .unwrap();
         text.push_str("\n| family | type | labels | what |\n|---|---|---|---|\n");
         for family in collector.families {
             let labels = labels.get(family.name).map(|l| l.iter().cloned().collect::<Vec<_>>().join(", "));
@@ -44,9 +50,23 @@ fn reference() -> String {
             writeln!(text, "| `{}` | {} | {labels} | {} |", family.name, family.kind.word(), family.help)
                 .unwrap();
         }
+        for named in collector.named {
+            let name = match named.prefix {
+                "" => "any".to_owned(),
+                prefix => format!("`{prefix}*`"),
+            };
+            writeln!(text, "| {name} | as read | | {} |", named.help).unwrap();
+        }
         options(collector, &mut text);
     }
     text
+}
+
+fn off(collector: &Collector) -> String {
+    match collector.enabled_by_default {
+        true => String::new(),
+        false => format!(" Off by default; `--collector.{}` switches it on.", collector.name),
+    }
 }
 
 fn options(collector: &Collector, text: &mut String) {
@@ -55,10 +75,7 @@ fn options(collector: &Collector, text: &mut String) {
     }
     text.push_str("\n| option | flag | value | default | what |\n|---|---|---|---|---|\n");
     for option in collector.options {
-        let kind = match option.kind {
-            OptionKind::Regex => "regular expression",
-            OptionKind::Bool => "true or false",
-        };
+        let kind = option.kind.words();
         let default = match option.default {
             "" => String::new(),
             default => format!("`{}`", default.replace('|', "\\|")),

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use agent::collector::COLLECTORS;
+use agent::plan::Families;
 
 use crate::fixture::{Exposition, Family, Fixture};
 
@@ -33,7 +34,12 @@ fn every_collector_gives_of_every_recorded_node_what_it_gave_before() {
             expect_test::expect_file![path].assert_eq(&text(&exposition, families));
         };
         for collector in COLLECTORS {
-            check(collector.name, &collector.families.iter().map(|f| f.name).collect::<Vec<_>>());
+            let declared = collector.families.iter().map(|f| f.name);
+            let is_named = |name: &&str| {
+                collector.named.iter().any(|n| name.starts_with(n.prefix)) && Families::find(name).is_none()
+            };
+            let named = exposition.keys().map(String::as_str).filter(is_named);
+            check(collector.name, &declared.chain(named).collect::<Vec<_>>());
         }
         check("outcome", &OUTCOME);
     }

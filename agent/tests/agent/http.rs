@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// An agent of this machine without policies, which answers so many at a time.
 async fn agent(max_requests: usize) -> SocketAddr {
-    let paths = Paths { procfs: "/proc".into(), sysfs: "/sys".into(), rootfs: "/".into(), cgroup_root: None };
+    let paths = Paths::default();
     let telemetry = Arc::new(Telemetry::new().unwrap());
     let plan = Plan::new(Vec::new(), Default::default(), &Overlay::default());
     let scraper = Arc::new(Mutex::new(Scraper::new(paths, String::new(), 100, plan, telemetry.clone())));

@@ -62,7 +62,9 @@ fn defaults_of_options_are_values_that_would_be_accepted() {
     for collector in COLLECTORS {
         let keys: Vec<_> = collector.options.iter().map(|o| o.key).collect();
         for option in collector.options {
-            option.kind.check(option.default).unwrap();
+            if !option.default.is_empty() {
+                option.kind.check(option.default).unwrap();
+            }
             assert!(option.key.bytes().all(|b| b.is_ascii_alphanumeric()), "{}", option.key);
         }
         for (one, other) in collector.exclusive {
@@ -79,8 +81,11 @@ fn what_is_exposed_is_what_was_declared() {
             if name.starts_with("exporter_agent_") || name.starts_with("node_scrape_collector_") {
                 continue;
             }
-            let declared =
-                declared(&name).unwrap_or_else(|| panic!("{}: {name} is declared by nobody", fixture.name));
+            let named = || COLLECTORS.iter().flat_map(|c| c.named).any(|n| name.starts_with(n.prefix));
+            let Some(declared) = declared(&name) else {
+                assert!(named(), "{}: {name} is declared by nobody", fixture.name);
+                continue;
+            };
             assert_eq!(
                 (declared.kind.word(), declared.help),
                 (family.kind.as_str(), family.help.as_str()),

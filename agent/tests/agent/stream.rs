@@ -109,8 +109,7 @@ impl Folder {
 
     /// Starts an agent that follows these operators, and returns its configuration.
     fn agent(&self, addresses: &[&str]) -> Config {
-        let paths =
-            Paths { procfs: "/proc".into(), sysfs: "/sys".into(), rootfs: "/".into(), cgroup_root: None };
+        let paths = Paths::default();
         let telemetry = Arc::new(Telemetry::new().unwrap());
         let plan = Plan::waiting(&Overlay::default());
         let scraper = Arc::new(Mutex::new(Scraper::new(paths, String::new(), 100, plan, telemetry.clone())));

@@ -23,7 +23,7 @@ fn main() -> Result<()> {
     let pods = arguments.next().context("usage: on-node PODS.json [ROUNDS]")?;
     let rounds = arguments.next().map_or(Ok(200), |n| n.parse()).context("ROUNDS is a number")?;
     let pods = kubelet::parse(&std::fs::read(&pods).context(pods)?)?;
-    let paths = Paths { procfs: "/proc".into(), sysfs: "/sys".into(), rootfs: "/".into(), cgroup_root: None };
+    let paths = Paths::default();
     let budget = HandleBudget::from_limits().most() / 2;
     let mut scraper =
         Scraper::new(paths, "pause".to_owned(), budget, everything(), Arc::new(Telemetry::new()?));

@@ -14,8 +14,7 @@ impl Node {
     }
 
     fn tree(&self) -> CgroupTree {
-        let paths =
-            Paths { procfs: "/proc".into(), sysfs: self.0.clone(), rootfs: "/".into(), cgroup_root: None };
+        let paths = Paths { sysfs: self.0.clone(), ..Paths::default() };
         let mut tree = CgroupTree::new(&paths, HandleBudget::new(100));
         tree.refresh().unwrap();
         tree
@@ -107,12 +106,7 @@ fn handles_are_given_back_when_a_cgroup_goes() {
 #[test]
 fn the_kubelets_tree_may_come_later_and_below_another_cgroup() {
     let node = Node::new("below");
-    let paths = Paths {
-        procfs: "/proc".into(),
-        sysfs: node.0.clone(),
-        rootfs: "/".into(),
-        cgroup_root: Some("/mine/".into()),
-    };
+    let paths = Paths { sysfs: node.0.clone(), cgroup_root: Some("/mine/".into()), ..Paths::default() };
     let mut tree = CgroupTree::new(&paths, HandleBudget::new(100));
     assert_eq!(tree.refresh(), Err(Errno::NOENT), "a wrong flag must show");
     assert!(tree.folder().ends_with("mine"));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Reads numbers with units, the largest first; a unit is `h`, `m`, `s` or `ms`.
-pub(super) fn parse(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a time such as 90s, 10m or 1h30m");
     let (mut rest, mut millis) = (text, 0u64);
     let mut units = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)].into_iter();
