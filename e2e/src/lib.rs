@@ -6,10 +6,12 @@
 // Namespaces and cgroups are what all of it is made of.
 #![cfg(target_os = "linux")]
 
+pub mod big_machine;
 pub mod cgroup;
 pub mod chart;
 pub mod cluster;
 pub mod control_plane;
+pub mod exporter;
 pub mod exposition;
 pub mod http;
 pub mod image;

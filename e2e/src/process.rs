@@ -86,6 +86,11 @@ impl Component {
         Ok(())
     }
 
+    /// Its process, which `setpriv` has become.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to end, waits, then kills it.
     pub fn stop(&mut self, patience: Duration) {
         self.signal(Signal::TERM);
