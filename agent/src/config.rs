@@ -174,10 +174,18 @@ impl Config {
     }
 
     fn put_in_force(&self, policies: Vec<Policy>, facts: Facts, source: &str) {
+        let is_emergency = facts.emergency;
         // Made before the lock is taken: a scrape need not wait for patterns to compile.
         let plan = Plan::new(policies, facts, &self.flags);
         self.lock_scraper().set_plan(plan);
         self.telemetry.set_source(source);
+        match (self.telemetry.set_emergency(is_emergency), is_emergency) {
+            (false, true) => {
+                tracing::warn!("emergency: the machine and the profile Minimal alone are exposed")
+            }
+            (true, false) => tracing::warn!("the emergency is over"),
+            _ => {}
+        }
     }
 
     fn report_policies(&self, verdicts: &Verdicts) {

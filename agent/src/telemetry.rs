@@ -29,6 +29,7 @@ pub struct Telemetry {
     operator_connected: IntGauge,
     snapshots: IntCounterVec,
     policies: IntGaugeVec,
+    emergency: IntGauge,
     source: IntGaugeVec,
     failed: Mutex<std::collections::HashMap<&'static str, String>>,
 }
@@ -111,6 +112,11 @@ impl Telemetry {
                 "policies",
                 "Policies of the last snapshot by verdict.",
                 &["outcome"],
+            )?,
+            emergency: int_gauge(
+                &registry,
+                "emergency",
+                "Whether the machine and the profile Minimal alone are exposed (1), as the operator says.",
             )?,
             source: int_gauge_vec(
                 &registry,
@@ -212,6 +218,13 @@ impl Telemetry {
         {
             self.policies.with_label_values(&[outcome]).set(count as i64);
         }
+    }
+
+    /// Whether the node is in emergency; returns whether it was.
+    pub fn set_emergency(&self, is_emergency: bool) -> bool {
+        let was = self.emergency.get() == 1;
+        self.emergency.set(i64::from(is_emergency));
+        was
     }
 
     /// Where the configuration in force is from.

@@ -11,6 +11,8 @@ pub enum ConditionType {
     Accepted,
     /// The policy is in force on the nodes that it selects.
     Programmed,
+    /// Nodes that the policy selects expose less than it says. There only as long as that is so.
+    Degraded,
 }
 
 macro_rules! reasons {
@@ -70,6 +72,9 @@ reasons! {
     NotAccepted
     /// Programmed=False: an agent refused the whole configuration of its node, for the reason that the message gives.
     SnapshotRefused
+    /// Degraded=True: selected nodes are in emergency, by the annotation `exporter-operator.dev/emergency` or the
+    /// operator's `--emergency`: they expose the machine and the profile `Minimal`, less what policies exclude.
+    Emergency
 }
 
 impl ConditionType {
@@ -78,6 +83,7 @@ impl ConditionType {
         match self {
             ConditionType::Accepted => "Accepted",
             ConditionType::Programmed => "Programmed",
+            ConditionType::Degraded => "Degraded",
         }
     }
 }

@@ -35,6 +35,8 @@ use crate::selector::LabelSelector;
         "description": "Nodes on which this content of the policy is in force."}"#,
     printcolumn = r#"{"name": "Priority", "type": "integer", "jsonPath": ".spec.priority",
         "description": "The higher one decides where two policies set the same thing."}"#,
+    printcolumn = r#"{"name": "Degraded", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Degraded\")].reason",
+        "description": "Why nodes that the policy selects expose less than it says.", "priority": 1}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[schemars(extend("x-kubernetes-validations" = [
@@ -185,7 +187,7 @@ pub struct ExporterPolicyStatus {
     /// The generation of the policy that this status speaks of.
     pub observed_generation: i64,
     /// `Accepted`: the policy is valid and no agent rejects it. `Programmed`: it is in force on the nodes that it
-    /// selects.
+    /// selects. `Degraded`, only while it is true: some of these nodes expose less than the policy says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 8),

@@ -16,5 +16,8 @@ pub use selector::{LabelSelector, SelectorOperator, SelectorRequirement};
 /// The API group of every resource here.
 pub const GROUP: &str = "exporter-operator.dev";
 
+/// The annotation of a Node that, with the value `true`, puts it in emergency.
+pub const EMERGENCY: &str = "exporter-operator.dev/emergency";
+
 /// Who owns the status fields, in server-side apply.
 pub const FIELD_MANAGER: &str = "exporter-operator";

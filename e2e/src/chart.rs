@@ -32,6 +32,7 @@ const WRONG: &[(&str, &str)] = &[
         "agent.updateStrategy.rollingUpdate.maxUnavailable=some",
         "/agent/updateStrategy/rollingUpdate/maxUnavailable",
     ),
+    ("operator.emergency=1", "/operator/emergency"),
     ("operator.replicas=two", "/operator/replicas"),
     ("operator.logLevel=loud", "/operator/logLevel"),
     ("crds.keep=maybe", "/crds/keep"),

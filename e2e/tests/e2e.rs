@@ -8,6 +8,9 @@
 #[path = "e2e/chart.rs"]
 mod chart;
 #[cfg(target_os = "linux")]
+#[path = "e2e/emergency.rs"]
+mod emergency;
+#[cfg(target_os = "linux")]
 #[path = "e2e/installed.rs"]
 mod installed;
 #[cfg(target_os = "linux")]
@@ -42,6 +45,10 @@ const TESTS: &[Test] = &[
     test!(policy::an_unknown_collector_is_a_warning_and_the_rest_applies),
     test!(policy::a_bad_option_in_one_policy_holds_up_no_other_not_even_after_the_operator_restarts),
     test!(policy::kubectl_explains_the_policy_in_sentences),
+    test!(
+        emergency::an_annotated_node_exposes_the_minimal_profile_within_seconds_and_is_back_without_a_restart
+    ),
+    test!(emergency::an_operator_in_emergency_tells_every_agent_and_one_without_it_ends_it),
     test!(restart::nothing_changes_when_the_operator_is_killed_and_restarted),
     test!(restart::nothing_changes_when_the_agents_container_is_killed_and_restarted),
     test!(restart::an_agent_that_restarts_while_the_operator_is_away_keeps_what_was_last_good),

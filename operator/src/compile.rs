@@ -21,6 +21,8 @@ pub struct Compiled {
     pub snapshots: BTreeMap<String, Snapshot>,
     /// What became of each policy.
     pub verdicts: BTreeMap<String, Verdict>,
+    /// The nodes that are in emergency.
+    pub emergency: BTreeSet<String>,
 }
 
 /// What became of one policy, before any agent has seen it.
@@ -36,9 +38,22 @@ pub enum Verdict {
         /// How many namespaces it selects, where it has a namespace selector.
         #[serde(skip_serializing_if = "Option::is_none")]
         namespaces: Option<usize>,
+        /// Which of these nodes are in emergency.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        emergency: Option<Emergency>,
     },
     /// It is part of none.
     Rejected(Rejection),
+}
+
+/// Which of the nodes that a policy selects are in emergency.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Emergency {
+    /// All of them, by the operator's flag.
+    Everywhere,
+    /// These, by their annotation.
+    Nodes(BTreeSet<String>),
 }
 
 /// Selects and orders; merging is left to whoever reads a snapshot.
@@ -57,7 +72,11 @@ pub fn compile(world: &World, judged: &Judged) -> Compiled {
             cluster: world.cluster().to_owned(),
             node: name.clone(),
             held: held.clone(),
-            facts: Facts { node: node.facts.clone(), namespaces: BTreeMap::new() },
+            facts: Facts {
+                node: node.facts.clone(),
+                namespaces: BTreeMap::new(),
+                emergency: world.emergency || node.emergency,
+            },
             ..Snapshot::default()
         };
         for policy in valid.iter().filter(|p| select::covers(p, node)) {
@@ -76,14 +95,26 @@ pub fn compile(world: &World, judged: &Judged) -> Compiled {
         rejections(judged).map(|(name, why)| (name.clone(), Verdict::Rejected(why.clone()))).collect();
     for policy in valid.iter().map(|p| p.policy()) {
         let selector = policy.content.namespace_selector.as_ref();
+        let nodes = covered.remove(policy.name.as_str()).unwrap_or_default();
         let verdict = Verdict::Valid {
             revision: policy.revision.clone(),
-            nodes: covered.remove(policy.name.as_str()).unwrap_or_default(),
+            emergency: emergency_among(&nodes, world),
+            nodes,
             namespaces: selector.map(|s| namespaces.get(s).map_or(0, BTreeSet::len)),
         };
         verdicts.insert(policy.name.clone(), verdict);
     }
-    Compiled { snapshots, verdicts }
+    let in_emergency = snapshots.iter().filter(|(_, s)| s.facts.emergency).map(|(name, _)| name.clone());
+    Compiled { emergency: in_emergency.collect(), snapshots, verdicts }
+}
+
+fn emergency_among(nodes: &BTreeSet<String>, world: &World) -> Option<Emergency> {
+    if world.emergency {
+        return (!nodes.is_empty()).then_some(Emergency::Everywhere);
+    }
+    let annotated = |name: &&String| world.nodes.get(*name).is_some_and(|node| node.emergency);
+    let annotated: BTreeSet<String> = nodes.iter().filter(annotated).cloned().collect();
+    (!annotated.is_empty()).then_some(Emergency::Nodes(annotated))
 }
 
 fn rejections(judged: &Judged) -> impl Iterator<Item = (&String, &Rejection)> {

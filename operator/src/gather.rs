@@ -62,7 +62,7 @@ impl Gathered {
         Gathered { tables }
     }
 
-    /// The world as it is now.
+    /// The world as the API server has it now.
     pub fn world(&mut self) -> World {
         self.tables.borrow_and_update().world()
     }
@@ -93,6 +93,7 @@ impl Tables {
             policies: self.policies.rows.clone(),
             nodes: self.nodes.rows.clone(),
             namespaces: self.namespaces.rows.clone(),
+            emergency: false,
         }
     }
 

@@ -49,6 +49,10 @@ struct Run {
     /// What tells this replica from the others; by default something made up at the start.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     identity: Option<String>,
+    /// Tells every node to expose the machine and the profile Minimal alone, less what policies exclude. For one node,
+    /// annotate it with exporter-operator.dev/emergency=true.
+    #[arg(long)]
+    emergency: bool,
 }
 
 #[derive(Args)]
@@ -99,8 +103,8 @@ async fn start(flags: Run) -> anyhow::Result<()> {
         told.cancel();
     });
     let identity = flags.identity.unwrap_or_else(made_up_identity);
-    let Run { listen, insecure, web, namespace, .. } = flags;
-    run(Options { listen, insecure, web, namespace, identity }, stop).await
+    let Run { listen, insecure, web, namespace, emergency, .. } = flags;
+    run(Options { listen, insecure, web, namespace, identity, emergency }, stop).await
 }
 
 fn made_up_identity() -> String {

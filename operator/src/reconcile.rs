@@ -1,9 +1,10 @@
 //! The sentence: gather → validate → compile → publish → report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crds::MAX_EXAMPLES;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -24,6 +25,8 @@ pub struct Reconciler {
     pub gathered: Gathered,
     /// The agents.
     pub publisher: Publisher,
+    /// Whether every node is in emergency.
+    pub emergency: bool,
     /// What is to be written.
     pub outlooks: watch::Sender<Arc<Outlooks>>,
     /// Counts.
@@ -49,6 +52,7 @@ impl Reconciler {
             self.lead(term).await;
             self.telemetry.leader.set(0);
             self.telemetry.count_policies(Tally::default(), std::iter::empty());
+            self.telemetry.emergency_nodes.set(0);
             self.publisher.forget();
             self.outlooks.send_replace(Arc::default());
         }
@@ -58,8 +62,9 @@ impl Reconciler {
         let settled_at = Instant::now() + SETTLE_WITHIN;
         let mut heard = self.publisher.heard();
         let mut validated = Validated::default();
-        let mut world = self.gathered.world();
+        let mut world = self.world();
         let mut compiled = self.pass(term, &world, &mut validated);
+        self.tell_of_emergencies(&BTreeSet::new(), &compiled.emergency);
         loop {
             heard.borrow_and_update();
             let settling = Instant::now() < settled_at;
@@ -80,8 +85,25 @@ impl Reconciler {
                 }
             }
             if world_changed {
-                world = self.gathered.world();
+                world = self.world();
+                let before = std::mem::take(&mut compiled.emergency);
                 compiled = self.pass(term, &world, &mut validated);
+                self.tell_of_emergencies(&before, &compiled.emergency);
+            }
+        }
+    }
+
+    fn world(&mut self) -> World {
+        World { emergency: self.emergency, ..self.gathered.world() }
+    }
+
+    /// Logs each emergency when it begins and when it ends, and counts them.
+    fn tell_of_emergencies(&self, before: &BTreeSet<String>, now: &BTreeSet<String>) {
+        self.telemetry.emergency_nodes.set(i64::try_from(now.len()).unwrap_or(i64::MAX));
+        for (nodes, what) in [(now - before, "emergency begins"), (before - now, "emergency ends")] {
+            if !nodes.is_empty() {
+                let some: Vec<_> = nodes.iter().take(MAX_EXAMPLES).collect();
+                tracing::warn!(nodes = nodes.len(), ?some, "{what}");
             }
         }
     }
@@ -107,6 +129,7 @@ impl Reconciler {
             let Some(policy) = world.policies.get(name) else { continue };
             let outlook = report(name, verdict, &agents);
             *if outlook.accepted.holds { &mut tally.accepted } else { &mut tally.rejected } += 1;
+            tally.degraded += i64::from(outlook.degraded.is_some());
             *if outlook.programmed.holds { &mut tally.programmed } else { &mut tally.pending } += 1;
             rejected.extend(outlook.rejected);
             if settling && !outlook.settled && policy.status["observedGeneration"] == policy.generation {

@@ -1,5 +1,6 @@
 //! From verdicts and the agents' answers to what users read: conditions, counts and events.
 
+mod degraded;
 pub mod write;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,8 @@ pub struct Outlook {
     pub accepted: Answer,
     /// Whether it is in force.
     pub programmed: Answer,
+    /// Why some of its nodes expose less than it says, where that is so.
+    pub degraded: Option<Answer>,
     /// Why it is not accepted, for the metrics.
     pub rejected: Option<Reason>,
     /// Nodes by state.
@@ -57,12 +60,13 @@ pub fn report(name: &str, verdict: &Verdict, agents: &Agents) -> Outlook {
         Verdict::Rejected(why) => Outlook {
             accepted: no(why.reason, format!("{why}.")),
             programmed: no(Reason::NotAccepted, KEPT),
+            degraded: None,
             rejected: Some(why.reason),
             nodes: NodeCounts::default(),
             examples: Vec::new(),
             settled: true,
         },
-        Verdict::Valid { revision, nodes, namespaces } => {
+        Verdict::Valid { revision, nodes, namespaces, emergency } => {
             let mut seen = Seen { selected: nodes.len(), settled: true, ..Seen::default() };
             for node in nodes {
                 let agent = agents.get(node);
@@ -74,6 +78,7 @@ pub fn report(name: &str, verdict: &Verdict, agents: &Agents) -> Outlook {
                 rejected: (!accepted.holds).then_some(Reason::RejectedByAgent),
                 accepted,
                 programmed: seen.programmed(),
+                degraded: degraded::degraded(nodes, emergency.as_ref()),
                 nodes: NodeCounts {
                     selected: count(seen.selected),
                     updated: count(seen.in_force),
@@ -107,12 +112,15 @@ pub fn status(
             type_: type_.as_str().to_owned(),
         }
     };
+    let mut conditions = vec![
+        condition(ConditionType::Accepted, &outlook.accepted),
+        condition(ConditionType::Programmed, &outlook.programmed),
+    ];
+    // One that is abnormal when it is True is there only then, as Kubernetes' API conventions have it.
+    conditions.extend(outlook.degraded.as_ref().map(|answer| condition(ConditionType::Degraded, answer)));
     ExporterPolicyStatus {
         observed_generation: generation,
-        conditions: vec![
-            condition(ConditionType::Accepted, &outlook.accepted),
-            condition(ConditionType::Programmed, &outlook.programmed),
-        ],
+        conditions,
         nodes: outlook.nodes.clone(),
         examples: outlook.examples.clone(),
     }
@@ -120,7 +128,7 @@ pub fn status(
 
 /// What of a status is ours, in our order: others may add conditions of their own.
 pub fn own(mut status: ExporterPolicyStatus) -> ExporterPolicyStatus {
-    let types = [ConditionType::Accepted, ConditionType::Programmed];
+    let types = [ConditionType::Accepted, ConditionType::Programmed, ConditionType::Degraded];
     status.conditions = types.iter().filter_map(|t| find(Some(&status), *t).cloned()).collect();
     status
 }

@@ -32,6 +32,8 @@ pub struct Options {
     pub namespace: Option<String>,
     /// What tells this replica from the others.
     pub identity: String,
+    /// Whether every node is in emergency.
+    pub emergency: bool,
 }
 
 /// Agents hear that this replica leads no longer before it goes.
@@ -43,7 +45,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// When it cannot start, or a part that never ends has ended.
 pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()> {
     admit(&options)?;
-    let Options { listen, web, namespace, identity, .. } = options;
+    let Options { listen, web, namespace, identity, emergency, .. } = options;
     let telemetry = Telemetry::new()?;
     let client = Client::try_default().await.context("no access to a cluster")?;
     let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
@@ -67,7 +69,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
     let (outlooks, wishes) = watch::channel(Arc::default());
     tasks.spawn(Writer::new(client, &identity, telemetry.clone()).run(wishes));
     let mut server = tokio::spawn(publisher.clone().serve(listener, stop.clone().cancelled_owned()));
-    tasks.spawn(Reconciler { leading, gathered, publisher, outlooks, telemetry }.run());
+    tasks.spawn(Reconciler { leading, gathered, publisher, emergency, outlooks, telemetry }.run());
     let until = stop.clone();
     let election = tokio::spawn(async move { elect::run(leases, &identity, elected, until).await });
 

@@ -19,6 +19,8 @@ pub struct Telemetry {
     pub reconcile_seconds: Histogram,
     /// Agents with a stream.
     pub connected_agents: IntGauge,
+    /// Nodes in emergency.
+    pub emergency_nodes: IntGauge,
     /// Snapshots handed to agents.
     pub snapshots_published: IntCounter,
     /// Streams that were refused, by reason.
@@ -48,6 +50,8 @@ pub struct Tally {
     pub programmed: i64,
     /// `Programmed` is False.
     pub pending: i64,
+    /// `Degraded` is True.
+    pub degraded: i64,
 }
 
 impl Telemetry {
@@ -89,6 +93,10 @@ impl Telemetry {
         Ok(Telemetry {
             reconciles: counter("reconciles_total", "Passes over the whole world.")?,
             connected_agents: gauge("connected_agents", "Agents that have a stream to this replica.")?,
+            emergency_nodes: gauge(
+                "emergency_nodes",
+                "Nodes that are told to expose the machine and the profile Minimal alone.",
+            )?,
             snapshots_published: counter("snapshots_published_total", "Snapshots handed to agents.")?,
             streams_refused: counters(
                 "streams_refused_total",
@@ -123,12 +131,13 @@ impl Telemetry {
 
     /// Says how many policies are in which state.
     pub fn count_policies(&self, tally: Tally, rejected: impl Iterator<Item = Reason>) {
-        use crds::ConditionType::{Accepted, Programmed};
+        use crds::ConditionType::{Accepted, Degraded, Programmed};
         for (condition, status, count) in [
             (Accepted, "True", tally.accepted),
             (Accepted, "False", tally.rejected),
             (Programmed, "True", tally.programmed),
             (Programmed, "False", tally.pending),
+            (Degraded, "True", tally.degraded),
         ] {
             self.policies.with_label_values(&[condition.as_str(), status]).set(count);
         }

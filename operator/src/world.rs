@@ -1,8 +1,9 @@
-//! What the API server says, reduced to what the operator reads of it.
+//! What decides what the nodes are told: the objects of the API server, reduced to what is read of them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crds::EMERGENCY;
 use k8s_openapi::api::core::v1::Node as KubeNode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DynamicObject;
@@ -24,6 +25,8 @@ pub struct World {
     pub nodes: BTreeMap<String, Arc<Node>>,
     /// The namespaces.
     pub namespaces: BTreeMap<String, Arc<Namespace>>,
+    /// Whether every node is in emergency: what a flag says, not the API server.
+    pub emergency: bool,
 }
 
 /// A policy as it is stored: nothing is known of its spec but that it is JSON.
@@ -52,6 +55,8 @@ pub struct Node {
     pub labels: Labels,
     /// What its agent is told about it.
     pub facts: NodeFacts,
+    /// Whether it is in emergency by itself.
+    pub emergency: bool,
 }
 
 /// A namespace.
@@ -96,6 +101,10 @@ impl From<KubeNode> for Node {
                 boot_id: info.boot_id,
             },
             labels: node.metadata.labels.unwrap_or_default(),
+            emergency: node
+                .metadata
+                .annotations
+                .is_some_and(|a| a.get(EMERGENCY).is_some_and(|v| v == "true")),
         }
     }
 }

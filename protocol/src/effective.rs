@@ -65,7 +65,8 @@ pub struct FamilyRule {
     pub expose: bool,
     /// An anchored regular expression.
     pub pattern: String,
-    /// The policy that says so.
+    /// The policy that says so; empty: the emergency does.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub policy: String,
 }
 
@@ -77,20 +78,31 @@ pub struct FamilyRule {
 /// - families: by priority per family; within a policy `exclude`, then `include`, then the profile, so that what a
 ///   policy exposes is its profile and what it includes, less what it excludes;
 /// - pod labels: the union.
+///
+/// In emergency the policies only take away: what any of them excludes is gone whatever another includes, of what is
+/// left the profile Minimal is exposed, no pod label is added, and collectors are switched off but not on. Options
+/// hold as ever, since filters are among them.
 pub fn effective(policies: &[Policy], facts: &Facts, subject: Subject<'_>) -> Effective {
     let mut merged = Effective::default();
     for policy in policies.iter().filter(|p| speaks_of(&p.content, facts, subject)) {
         merged.policies.push(policy.name.clone());
         if matches!(subject, Subject::Node) {
-            merge_collectors(&mut merged.collectors, policy);
+            merge_collectors(&mut merged.collectors, policy, facts.emergency);
         }
         let metrics = &policy.content.metrics;
         let rule = |(expose, pattern)| FamilyRule { expose, pattern, policy: policy.name.clone() };
         let of_profile = metrics.profile.into_iter().flat_map(Profile::rules);
         merged.families.extend(metrics.exclude.iter().map(|p| rule((false, p.clone()))));
+        if facts.emergency {
+            continue;
+        }
         merged.families.extend(metrics.include.iter().map(|p| rule((true, p.clone()))));
         merged.families.extend(of_profile.map(rule));
         merged.pod_labels.extend(policy.content.pod_labels.iter().cloned());
+    }
+    if facts.emergency {
+        let rule = |(expose, pattern)| FamilyRule { expose, pattern, policy: String::new() };
+        merged.families.extend(Profile::Minimal.rules().into_iter().map(rule));
     }
     if matches!(subject, Subject::Node) {
         merged.pod_labels.clear();
@@ -111,11 +123,12 @@ fn speaks_of(content: &PolicyContent, facts: &Facts, subject: Subject<'_>) -> bo
     }
 }
 
-fn merge_collectors(merged: &mut BTreeMap<String, CollectorEffective>, policy: &Policy) {
+fn merge_collectors(merged: &mut BTreeMap<String, CollectorEffective>, policy: &Policy, is_emergency: bool) {
     for setting in &policy.content.collectors {
         let collector = merged.entry(setting.name.clone()).or_default();
-        if collector.enabled.is_none() && setting.enabled.is_some() {
-            collector.enabled = setting.enabled;
+        let enabled = setting.enabled.filter(|on| !(is_emergency && *on));
+        if collector.enabled.is_none() && enabled.is_some() {
+            collector.enabled = enabled;
             collector.enabled_by = Some(policy.name.clone());
         }
         if collector.options_by.is_none() && !setting.options.is_empty() {

@@ -227,6 +227,9 @@ pub struct Facts {
         ::prost::alloc::string::String,
         NamespaceSet,
     >,
+    /// The node exposes the machine and the profile Minimal, less what policies exclude, until this is false again.
+    #[prost(bool, tag = "3")]
+    pub emergency: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NodeFacts {

@@ -143,6 +143,9 @@ pub struct Facts {
     /// Canonical text of a namespace selector to the namespaces that it matches now.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub namespaces: BTreeMap<String, BTreeSet<String>>,
+    /// Whether the node is in emergency, which only takes away: see [`effective`](crate::effective()).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub emergency: bool,
 }
 
 /// The node as its `Node` object has it; the files that tell the same need root.

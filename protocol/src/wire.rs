@@ -46,6 +46,7 @@ impl From<Snapshot> for proto::Snapshot {
                         (selector, proto::NamespaceSet { names: names.into_iter().collect() })
                     })
                     .collect(),
+                emergency: s.facts.emergency,
             }),
         }
     }
@@ -75,6 +76,7 @@ impl TryFrom<proto::Snapshot> for Snapshot {
                     .into_iter()
                     .map(|(selector, set)| (selector, set.names.into_iter().collect()))
                     .collect(),
+                emergency: facts.emergency,
             },
         })
     }

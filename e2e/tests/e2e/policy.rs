@@ -216,14 +216,14 @@ const BAD_OPTION: &str =
     r#"{"collectors": [{"name": "filesystem", "options": {"mountPointsExclude": "("}}]}"#;
 
 /// A policy of a test; it is deleted when the test is over, however it ends.
-struct Policy<'a> {
+pub(crate) struct Policy<'a> {
     kubectl: &'a Kubectl,
     name: &'static str,
     object: String,
 }
 
 impl<'a> Policy<'a> {
-    fn new(cluster: &'a Cluster, name: &'static str, spec: &str) -> Result<Self> {
+    pub(crate) fn new(cluster: &'a Cluster, name: &'static str, spec: &str) -> Result<Self> {
         let spec: Value = serde_json::from_str(spec).with_context(|| format!("the spec of {name}"))?;
         let object = serde_json::json!({
             "apiVersion": "exporter-operator.dev/v1alpha1",
@@ -234,7 +234,7 @@ impl<'a> Policy<'a> {
         Ok(Self { kubectl: &cluster.kubectl, name, object: object.to_string() })
     }
 
-    fn apply(&self) -> Result<String> {
+    pub(crate) fn apply(&self) -> Result<String> {
         self.kubectl.apply(&self.object)
     }
 
@@ -243,7 +243,7 @@ impl<'a> Policy<'a> {
     }
 
     /// Waits for a condition of the present generation; returns its message.
-    fn condition(&self, kind: &str, status: &str, reason: &str) -> Result<String> {
+    pub(crate) fn condition(&self, kind: &str, status: &str, reason: &str) -> Result<String> {
         let what = format!("{kind}={status} with reason {reason} of policy {}", self.name);
         wait_for(&what, PATIENCE, || {
             let policy = self.kubectl.get(&[POLICIES, self.name])?;
@@ -261,6 +261,19 @@ impl<'a> Policy<'a> {
     }
 }
 
+impl Policy<'_> {
+    /// Waits until no condition of this type is there.
+    pub(crate) fn no_condition(&self, kind: &str) -> Result<()> {
+        wait_for(&format!("policy {} to be without {kind}", self.name), PATIENCE, || {
+            let policy = self.kubectl.get(&[POLICIES, self.name])?;
+            let conditions = policy["status"]["conditions"].as_array().context("no conditions")?;
+            let found = conditions.iter().find(|c| c["type"] == kind);
+            ensure!(found.is_none(), "{found:?}");
+            Ok(Some(()))
+        })
+    }
+}
+
 impl Drop for Policy<'_> {
     fn drop(&mut self) {
         // One that was never made, or is gone already, is no error; any other shows in the next test.
@@ -269,7 +282,7 @@ impl Drop for Policy<'_> {
 }
 
 /// How often the agent's container was restarted, and which pod it is.
-fn restarts(cluster: &Cluster, agent: &Agent) -> Result<(String, Value)> {
+pub(crate) fn restarts(cluster: &Cluster, agent: &Agent) -> Result<(String, Value)> {
     let pod = cluster.kubectl.get(&["pod", "-n", e2e::product::NAMESPACE, &agent.pod])?;
     let status = &pod["status"]["containerStatuses"][0];
     Ok((pod["metadata"]["uid"].to_string(), status["restartCount"].clone()))

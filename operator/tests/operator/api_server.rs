@@ -53,6 +53,13 @@ impl Record {
         let asked = record.wait_for(|asked| asked.iter().any(&such)).await.unwrap();
         asked.iter().find(|a| such(a)).unwrap().clone()
     }
+
+    /// Waits until the last status that was written is such.
+    pub(crate) async fn wait_for_last_status(&self, such: impl Fn(&Asked) -> bool) {
+        let last =
+            |asked: &Vec<Asked>| asked.iter().rfind(|a| a.path.ends_with("/status")).is_some_and(&such);
+        self.0.subscribe().wait_for(last).await.unwrap();
+    }
 }
 
 /// A client of an API server that answers in this way.

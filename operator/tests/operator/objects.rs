@@ -19,6 +19,8 @@ pub(crate) struct Case {
     nodes: Vec<KubeNode>,
     #[serde(default)]
     namespaces: Vec<PartialObjectMeta>,
+    #[serde(default)]
+    emergency: bool,
     /// Whose effective result is written down.
     #[serde(default)]
     pub(crate) pods: BTreeMap<String, Pod>,
@@ -48,6 +50,7 @@ impl Case {
             namespaces: namespaces
                 .map(|n| (n.metadata.name.clone().unwrap(), Arc::new(n.metadata.into())))
                 .collect(),
+            emergency: self.emergency,
         }
     }
 }

@@ -64,8 +64,12 @@ impl Cluster {
 
     /// Tells the watch of policies of a change.
     fn change(&self, event: &str, policy: &Value) {
-        let event = json!({"type": event, "object": policy});
-        self.0.lock().unwrap().watches["exporterpolicies"].send(event).unwrap();
+        self.change_of("exporterpolicies", event, policy);
+    }
+
+    fn change_of(&self, kind: &str, event: &str, object: &Value) {
+        let event = json!({"type": event, "object": object});
+        self.0.lock().unwrap().watches[kind].send(event).unwrap();
     }
 }
 
@@ -79,9 +83,17 @@ fn policy(name: &str, generation: i64, spec: Value) -> Value {
 
 /// An operator that leads in a term, in front of the cluster.
 async fn start(cluster: &Cluster, term: Term) -> (Operator, Record, JoinSet<()>) {
+    start_with(cluster, term, false, Telemetry::new().unwrap()).await
+}
+
+async fn start_with(
+    cluster: &Cluster,
+    term: Term,
+    emergency: bool,
+    telemetry: Telemetry,
+) -> (Operator, Record, JoinSet<()>) {
     let answers = cluster.clone();
     let (client, record) = client(move |asked| answers.answer(asked));
-    let telemetry = Telemetry::new().unwrap();
     let mut tasks = JoinSet::new();
     let mut gathered = Gathered::start(&client, &telemetry, &mut tasks);
     assert!(gathered.complete().await);
@@ -92,7 +104,7 @@ async fn start(cluster: &Cluster, term: Term) -> (Operator, Record, JoinSet<()>)
     let operator = Operator::serve(publisher.clone(), leading).await;
     let (outlooks, wishes) = watch::channel(Arc::default());
     tasks.spawn(Writer::new(client, "me", telemetry.clone()).run(wishes));
-    tasks.spawn(Reconciler { leading: elected, gathered, publisher, outlooks, telemetry }.run());
+    tasks.spawn(Reconciler { leading: elected, gathered, publisher, emergency, outlooks, telemetry }.run());
     (operator, record, tasks)
 }
 
@@ -114,6 +126,50 @@ fn says(asked: &Asked, policy: &str, type_: &str, status: &str) -> bool {
         && asked.body["status"]["conditions"]
             .as_array()
             .is_some_and(|all| all.iter().any(|c| c["type"] == type_ && c["status"] == status))
+}
+
+#[tokio::test]
+async fn an_emergency_of_a_node_reaches_its_agent_as_a_fact_and_ends_with_its_annotation() {
+    let cluster = Cluster::with(&["n1"], &[policy("p", 1, json!({"metrics": {"exclude": ["node_load1"]}}))]);
+    let telemetry = Telemetry::new().unwrap();
+    let (operator, record, _tasks) = start_with(&cluster, 3, false, telemetry.clone()).await;
+    record.wait_for_one(|a| a.path.ends_with("/nodes") && a.query.contains("watch=true")).await;
+    let mut agent = Stream::welcomed(&operator, hello("n1")).await;
+    let before = agent.snapshot().await;
+    agent.report(takes(&before)).await;
+    record.wait_for_one(|a| says(a, "p", "Programmed", "True")).await;
+
+    let annotate = |value: &str| {
+        let node = json!({"metadata": {"name": "n1", "resourceVersion": "2", "labels": {"node": "n1"},
+            "annotations": {"exporter-operator.dev/emergency": value}}});
+        cluster.change_of("nodes", "MODIFIED", &node);
+    };
+    annotate("true");
+    let during = agent.snapshot().await;
+    assert_eq!((during.facts.emergency, &during.policies), (true, &before.policies));
+    agent.report(takes(&during)).await;
+    let during = record.wait_for_one(|a| says(a, "p", "Degraded", "True")).await;
+    assert!(says(&during, "p", "Accepted", "True") && says(&during, "p", "Programmed", "True"));
+    assert_eq!(telemetry.emergency_nodes.get(), 1);
+
+    annotate("false");
+    let after = agent.snapshot().await;
+    assert_eq!(after, before);
+    agent.report(takes(&after)).await;
+    record
+        .wait_for_last_status(|a| says(a, "p", "Programmed", "True") && !says(a, "p", "Degraded", "True"))
+        .await;
+}
+
+#[tokio::test]
+async fn an_operator_that_is_told_of_an_emergency_tells_every_node() {
+    let cluster = Cluster::with(&["n1", "n2"], &[]);
+    let telemetry = Telemetry::new().unwrap();
+    let (operator, _record, _tasks) = start_with(&cluster, 3, true, telemetry.clone()).await;
+    for node in ["n1", "n2"] {
+        assert!(Stream::welcomed(&operator, hello(node)).await.snapshot().await.facts.emergency, "{node}");
+    }
+    assert_eq!(telemetry.emergency_nodes.get(), 2);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ async fn agents_from_elsewhere_are_let_in_without_tls_only_where_somebody_says_s
         web: "127.0.0.1:0".parse().unwrap(),
         namespace: None,
         identity: "me".into(),
+        emergency: false,
     };
     let error = run(options, CancellationToken::new()).await.unwrap_err().to_string();
     assert!(error.starts_with("--listen=0.0.0.0:0 is not a loopback address"), "{error}");

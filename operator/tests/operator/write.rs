@@ -46,7 +46,12 @@ fn takes_all(asked: &Asked) -> (u16, Value) {
 fn outlook() -> Outlook {
     report(
         "p",
-        &Verdict::Valid { revision: "r".to_owned().into(), nodes: [].into(), namespaces: None },
+        &Verdict::Valid {
+            revision: "r".to_owned().into(),
+            nodes: [].into(),
+            namespaces: None,
+            emergency: None,
+        },
         &Agents::new(),
     )
 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use protocol::{
-    CollectorSetting, LabelOperator, LabelRequirement, LabelSelector, MetricSelection, Policy, PolicyContent,
-    Profile, Snapshot, proto,
+    CollectorSetting, Facts, LabelOperator, LabelRequirement, LabelSelector, MetricSelection, Policy,
+    PolicyContent, Profile, Snapshot, proto,
 };
 
 #[test]
@@ -53,6 +53,7 @@ pub(crate) fn everything() -> Snapshot {
         held: [("q".into(), 3)].into(),
         ..Snapshot::default()
     };
+    snapshot.facts.emergency = true;
     snapshot.facts.node.system_uuid = "u".into();
     snapshot.facts.namespaces.insert("team in (a,b),!legacy".into(), ["shop".into()].into());
     snapshot
@@ -92,6 +93,8 @@ fn the_leader_is_not_part_of_the_digest_but_facts_are() {
     other.facts.node.boot_id = "rebooted".into();
     assert_ne!(other.digest(), snapshot.digest());
     assert_eq!(other.policies[0].revision, snapshot.policies[0].revision, "facts change no revision");
+    let ended = Snapshot { facts: Facts { emergency: false, ..snapshot.facts.clone() }, ..snapshot.clone() };
+    assert_ne!(ended.digest(), snapshot.digest());
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use protocol::{
-    DASHBOARDS, FamilySelector, MINIMAL, MetricSelection, Policy, PolicyContent, Profile, Snapshot, Subject,
-    effective,
+    DASHBOARDS, Facts, FamilySelector, MINIMAL, MetricSelection, Policy, PolicyContent, Profile, Snapshot,
+    Subject, effective,
 };
 
 #[derive(serde::Deserialize)]
@@ -71,6 +71,33 @@ fn what_a_policy_exposes_is_its_profile_and_what_it_includes_less_what_it_exclud
     let (more, less) = (["container_blkio_.*", CACHE], ["container_(cpu|blkio)_.*", "node_.*"]);
     check(Some(Profile::Minimal), &more, &[], &all, &all);
     check(Some(Profile::Minimal), &more, &less, &all, &[CACHE, OOM, OTHERS[0]]);
+}
+
+#[test]
+fn an_emergency_exposes_nothing_that_any_policy_excludes_and_of_containers_the_minimal_profile() {
+    let policy = |priority, include: &str, exclude: &str| {
+        let one = |pattern: &str| vec![pattern.to_owned()];
+        let metrics = MetricSelection { profile: None, include: one(include), exclude: one(exclude) };
+        Policy::new(exclude, 0, PolicyContent { priority, metrics, ..PolicyContent::default() })
+    };
+    let policies = [
+        policy(2, "container_.*|node_load1", "secret_a_total"),
+        policy(1, "none", "container_oom_.*|node_load.*"),
+    ];
+    let facts = Facts { emergency: true, ..Facts::default() };
+    let labels = BTreeMap::new();
+    for subject in [Subject::Node, Subject::Pod { namespace: "shop", labels: &labels }] {
+        let merged = effective(&policies, &facts, subject);
+        let selector = FamilySelector::new(&merged.families);
+        for family in MINIMAL {
+            assert_eq!(selector.exposes(family), *family != "container_oom_events_total", "{family}");
+        }
+        for family in ["secret_a_total", "node_load1", "node_load5", "container_memory_cache", "container_x"]
+        {
+            assert!(!selector.exposes(family), "{family}");
+        }
+        assert!(selector.exposes("node_cpu_seconds_total") && selector.exposes("machine_cpu_cores"));
+    }
 }
 
 #[test]
