@@ -32,6 +32,10 @@ check:
 bench *ARGS:
     cargo bench -p benches {{ARGS}}
 
+# Fuzzes an entry of `fuzz/` for so many seconds; needs a nightly toolchain and cargo-fuzz.
+fuzz ENTRY='node_files' SECONDS='1200':
+    cargo +nightly fuzz run --fuzz-dir fuzz/libfuzzer {{ENTRY}} -- -max_total_time={{SECONDS}}
+
 # Writes every generated and golden file anew; look at the difference before you commit it.
 generate:
     UPDATE_EXPECT=1 cargo test -q --workspace --exclude e2e

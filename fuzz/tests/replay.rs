@@ -1,0 +1,45 @@
+//! Replays what the fuzzer begins with: every kind of file of every recorded node, with mutations, on any toolchain.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use fuzz::{Machine, mutations, pod_list};
+
+fn recorded() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../agent/fixtures");
+    let mut nodes: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    nodes.retain(|path| path.is_dir());
+    nodes.sort();
+    nodes
+}
+
+#[test]
+fn no_file_of_a_node_makes_a_collector_panic_or_an_answer_unreadable() {
+    let mut faults = Vec::new();
+    for node in recorded() {
+        let mut machine = Machine::new(&node).unwrap();
+        // Of the many files of one name, such as those of each cgroup, one stands for all.
+        let mut seen = HashSet::new();
+        for file in 0..machine.files().len() {
+            let path = machine.files()[file].clone();
+            if seen.insert(path.file_name().map(ToOwned::to_owned)) {
+                let text = fs::read(&path).unwrap();
+                // A single word has few ways to be wrong.
+                let most = if text.len() < 64 { 14 } else { 40 };
+                faults.extend(mutations(&text, most).filter_map(|bytes| machine.with(file, &bytes).err()));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{} faults, the first: {}", faults.len(), faults[0]);
+}
+
+#[test]
+fn no_list_of_pods_makes_the_agent_panic() {
+    for node in recorded() {
+        if let Ok(text) = fs::read(node.join("kubelet/pods.json")) {
+            mutations(&text, 500).for_each(|bytes| pod_list(&bytes));
+        }
+    }
+}
