@@ -20,5 +20,6 @@ pub mod scrape;
 pub mod source;
 pub mod transform;
 
+pub mod compare;
 pub mod expose;
 pub mod telemetry;

@@ -1,12 +1,12 @@
 //! Recorded nodes, and what the agent exposes of them.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
+use agent::compare::{Exposition, parse};
 use agent::expose::text::Format;
 use agent::plan::Plan;
 use agent::scrape::{Part, Scraper};
@@ -19,18 +19,6 @@ use protocol::Facts;
 pub(crate) struct Fixture {
     pub(crate) name: String,
     pub(crate) folder: PathBuf,
-}
-
-/// Text in Prometheus' format, by family.
-pub(crate) type Exposition = BTreeMap<String, Family>;
-
-/// One family of an exposition.
-#[derive(Debug, Default)]
-pub(crate) struct Family {
-    pub(crate) kind: String,
-    pub(crate) help: String,
-    /// Label set, as sorted pairs, and value.
-    pub(crate) series: BTreeMap<Vec<(String, String)>, f64>,
 }
 
 /// The sandbox's image is a flag of the agent, since no file tells it; on the recorded nodes it is this one.
@@ -49,7 +37,7 @@ impl Fixture {
 
     /// What the kubelet said of its cgroups, where that is recorded.
     pub(crate) fn cadvisor(&self) -> Option<Exposition> {
-        Some(parse(&fs::read_to_string(self.folder.join("kubelet/cadvisor.prom")).ok()?))
+        Some(parse(&fs::read_to_string(self.folder.join("kubelet/cadvisor.prom")).ok()?).unwrap())
     }
 
     /// What an agent with its defaults exposes of the node.
@@ -88,7 +76,7 @@ impl Fixture {
 pub(crate) fn scrape(scraper: &mut Scraper) -> Exposition {
     let mut text = Vec::new();
     scraper.scrape(Part::All, Format::Text, &mut text);
-    parse(std::str::from_utf8(&text).unwrap())
+    parse(std::str::from_utf8(&text).unwrap()).unwrap()
 }
 
 /// What a scrape of a recorded node came to.
@@ -143,53 +131,5 @@ fn copy_folder(from: &Path, to: &Path) {
         } else {
             fs::copy(entry.path(), to).unwrap();
         }
-    }
-}
-
-/// Reads an exposition, with or without timestamps; a series that is there twice is an error.
-pub(crate) fn parse(text: &str) -> Exposition {
-    let mut families = Exposition::new();
-    for line in text.lines() {
-        if let Some(comment) = line.strip_prefix("# ") {
-            let mut words = comment.splitn(3, ' ');
-            let (word, name, rest) =
-                (words.next().unwrap(), words.next().unwrap(), words.next().unwrap_or_default());
-            let family = families.entry(name.to_owned()).or_default();
-            match word {
-                "HELP" => family.help = rest.to_owned(),
-                "TYPE" => family.kind = rest.to_owned(),
-                _ => panic!("{line}"),
-            }
-        } else {
-            let end = line.find(['{', ' ']).unwrap();
-            let (name, rest) = line.split_at(end);
-            let (mut labels, rest) = parse_labels(rest);
-            labels.sort();
-            let value = rest.split_whitespace().next().unwrap().parse().unwrap();
-            let series = &mut families.get_mut(name).unwrap_or_else(|| panic!("no head: {line}")).series;
-            assert!(series.insert(labels, value).is_none(), "twice: {line}");
-        }
-    }
-    families
-}
-
-fn parse_labels(text: &str) -> (Vec<(String, String)>, &str) {
-    let mut labels = Vec::new();
-    let Some(mut rest) = text.strip_prefix('{') else { return (labels, text) };
-    loop {
-        rest = rest.trim_start_matches(',');
-        if let Some(rest) = rest.strip_prefix('}') {
-            return (labels, rest);
-        }
-        let (name, after) = rest.split_once("=\"").unwrap();
-        let mut is_escaped = false;
-        let end = after.find(|c| {
-            let is_end = c == '"' && !is_escaped;
-            is_escaped = c == '\\' && !is_escaped;
-            is_end
-        });
-        let (value, after) = after.split_at(end.unwrap());
-        labels.push((name.to_owned(), value.to_owned()));
-        rest = &after[1..];
     }
 }

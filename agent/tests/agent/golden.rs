@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use agent::collector::COLLECTORS;
+use agent::compare::{Exposition, Family};
 use agent::plan::Families;
 
-use crate::fixture::{Exposition, Family, Fixture};
+use crate::fixture::Fixture;
 
 /// What the kernel says of the file system on which the test runs, and so different on each machine.
 const OF_THIS_MACHINE: [&str; 5] = [
