@@ -14,8 +14,10 @@ use sha2::{Digest as _, Sha256};
 pub struct Image<'a> {
     /// Its reference, such as `local/exporter-agent:dev`.
     pub reference: &'a str,
-    /// The program that it starts, which lies at its root under the same name.
+    /// The program that it starts, which has the same name in it.
     pub program: &'a Path,
+    /// The folder in which the program lies there, such as `/bin`; `/` is its root.
+    pub folder: &'a str,
     /// The arguments when a pod gives none.
     pub arguments: &'a [&'a str],
 }
@@ -30,12 +32,15 @@ impl Image<'_> {
             self.program.file_name().and_then(|name| name.to_str()).context("the program has no name")?;
         let program =
             fs::read(self.program).with_context(|| format!("cannot read {}", self.program.display()))?;
-        let layer = archive([(name.to_owned(), program.as_slice(), 0o755)])?;
+        let place = Path::new(self.folder).join(name);
+        let place = place.to_str().context("the folder has no name that is text")?;
+        let inside = place.trim_start_matches('/').to_owned();
+        let layer = archive([(inside, program.as_slice(), 0o755)])?;
         let layer_hash = hash(&layer);
         let config = serde_json::to_vec(&serde_json::json!({
             "architecture": architecture(),
             "os": "linux",
-            "config": {"Entrypoint": [format!("/{name}")], "Cmd": self.arguments, "User": USER},
+            "config": {"Entrypoint": [place], "Cmd": self.arguments, "User": USER},
             "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{layer_hash}")]},
         }))?;
         let (config_file, layer_file) =
@@ -87,7 +92,8 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         let program = folder.join("program");
         fs::write(&program, "not really one").unwrap();
-        let image = Image { reference: "local/program:dev", program: &program, arguments: &["pause"] };
+        let image =
+            Image { reference: "local/program:dev", program: &program, folder: "/", arguments: &["pause"] };
         let tars = ["a.tar", "b.tar"].map(|name| {
             image.write(&folder.join(name)).unwrap();
             fs::read(folder.join(name)).unwrap()

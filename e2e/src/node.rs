@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cgroup::{NodeCgroup, hierarchies};
@@ -20,6 +20,8 @@ use crate::process::{Component, output, tail};
 use crate::wait::wait_for;
 use crate::{packages, programs};
 
+/// How the kubelet's command line begins.
+const KUBELET: &str = "kubelet --config kubelet.yaml";
 const BOOT: &str = include_str!("node/boot.sh");
 
 /// A running node. Dropping it is what a power cut is to a machine.
@@ -110,6 +112,26 @@ impl Node {
         output(&mut command)
             .with_context(|| format!("cannot load {} into {}", tar.display(), self.name))
             .map(drop)
+    }
+
+    /// Its folder outside, for its working data and logs.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Ends the kubelet, which starts again as a service of a real node does; its pods go on meanwhile.
+    pub fn restart_kubelet(&self) -> Result<()> {
+        let before = self.processes(KUBELET)?;
+        ensure!(!before.is_empty(), "{} has no kubelet", self.name);
+        let asked = self.folder.join("restart-kubelet");
+        fs::write(&asked, "").context("cannot ask for another kubelet")?;
+        for &pid in &before {
+            kill_process(pid, Signal::TERM).context("cannot end the kubelet")?;
+        }
+        wait_for(&format!("another kubelet on {}", self.name), Duration::from_secs(30), || {
+            let now = self.processes(KUBELET)?;
+            Ok((!now.is_empty() && now.iter().all(|pid| !before.contains(pid))).then_some(()))
+        })
     }
 
     /// Where the node is joined to the network.

@@ -17,7 +17,10 @@ use anyhow::{Context as _, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
 
+use crate::image::Image;
 use crate::interrupt;
+use crate::node::Node;
+use crate::process::output;
 use crate::progress::Step;
 
 /// One module under `parts/`.
@@ -30,26 +33,39 @@ pub struct Part {
     /// Packages that learn their version when they are linked. Without it Kubernetes reports one that clients cannot
     /// parse.
     versioned: &'static [&'static str],
+    /// Build tags.
+    tags: &'static [&'static str],
+}
+
+impl Part {
+    const fn new(name: &'static str, first_build: &'static str) -> Self {
+        Self { name, first_build, versioned: &[], tags: &[] }
+    }
 }
 
 /// The API server, its controllers, kubelet, kube-proxy and kubectl.
 pub const KUBERNETES: Part = Part {
-    name: "kubernetes",
-    first_build: "6 min",
     versioned: &["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"],
+    ..Part::new("kubernetes", "6 min")
 };
 /// The store of the API server.
-pub const ETCD: Part = Part { name: "etcd", first_build: "30 s", versioned: &[] };
+pub const ETCD: Part = Part::new("etcd", "30 s");
 /// The container runtime, its shim and `ctr`.
-pub const CONTAINERD: Part = Part { name: "containerd", first_build: "1 min", versioned: &[] };
-/// The judge of expositions.
-pub const PROMTOOL: Part = Part { name: "promtool", first_build: "3 min", versioned: &[] };
+pub const CONTAINERD: Part = Part::new("containerd", "1 min");
+/// What pods find names by.
+pub const COREDNS: Part = Part::new("coredns", "1 min");
+/// Who asks the agents, and `promtool`, the judge of expositions. Of its many ways to find targets it has one, since
+/// those of the clouds take most of a build.
+pub const PROMETHEUS: Part =
+    Part { tags: &["remove_all_sd", "enable_kubernetes_sd"], ..Part::new("prometheus", "3 min") };
+/// What turns the chart's monitors into a configuration of Prometheus, and what reloads it.
+pub const PROMETHEUS_OPERATOR: Part = Part::new("prometheus-operator", "2 min");
 /// The exporter whose names we keep, to compare with.
-pub const NODE_EXPORTER: Part = Part { name: "node_exporter", first_build: "15 s", versioned: &[] };
+pub const NODE_EXPORTER: Part = Part::new("node_exporter", "15 s");
 /// What installs the chart, in the major version that most people have.
-pub const HELM: Part = Part { name: "helm", first_build: "2 min", versioned: &[] };
+pub const HELM: Part = Part::new("helm", "2 min");
 /// The same in the next major version, which applies on the server's side.
-pub const HELM4: Part = Part { name: "helm4", first_build: "2 min", versioned: &[] };
+pub const HELM4: Part = Part::new("helm4", "2 min");
 
 /// What a cluster needs.
 pub const CLUSTER: [Part; 3] = [KUBERNETES, ETCD, CONTAINERD];
@@ -57,7 +73,7 @@ pub const CLUSTER: [Part; 3] = [KUBERNETES, ETCD, CONTAINERD];
 impl Part {
     /// The folder with its programs, which are built first if need be.
     pub fn ensure(&self) -> Result<PathBuf> {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("parts").join(self.name);
+        let source = self.folder();
         let module = read(&source.join("go.mod"))?;
         let version = version(&module).with_context(|| format!("{} requires nothing", source.display()))?;
         let arguments = self.link_arguments(&version);
@@ -88,6 +104,38 @@ impl Part {
         Ok(program)
     }
 
+    /// Brings one of its programs, as the image `local/PROGRAM:dev` in which it lies at `/bin`, into a node.
+    pub fn load(&self, program: &str, node: &Node) -> Result<()> {
+        let tar = node.folder().join(format!("{program}.tar"));
+        Image {
+            reference: &format!("local/{program}:dev"),
+            program: &self.program(program)?,
+            folder: "/bin",
+            arguments: &[],
+        }
+        .write(&tar)?;
+        let loaded = node.load_image(&tar);
+        // The node has a copy, and these are large.
+        let _ = fs::remove_file(&tar);
+        loaded
+    }
+
+    /// The folder with the source of a module that it requires, which is fetched first if need be.
+    pub fn source(&self, module: &str) -> Result<PathBuf> {
+        let mut command = Command::new("go");
+        command.current_dir(self.folder()).envs([("GOFLAGS", ""), ("GOWORK", "off")]);
+        let said = output(command.args(["mod", "download", "-json", module]))?;
+        let said: serde_json::Value = serde_json::from_str(&said).context("`go` printed something else")?;
+        said["Dir"]
+            .as_str()
+            .map(PathBuf::from)
+            .with_context(|| format!("`go` does not say where {module} is"))
+    }
+
+    fn folder(&self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("parts").join(self.name)
+    }
+
     fn build(&self, source: &Path, version: &str, arguments: &str, folder: &Path) -> Result<()> {
         let unfinished = folder.with_extension("unfinished");
         let _ = fs::remove_dir_all(&unfinished);
@@ -99,7 +147,8 @@ impl Part {
             .current_dir(source)
             // Static programs, as an image needs them; and no flags of the user's shell, so that every machine builds the same.
             .envs([("CGO_ENABLED", "0"), ("GOFLAGS", ""), ("GOWORK", "off")])
-            .args(["build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", arguments, "-o"])
+            .args(["build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", arguments])
+            .args(["-tags", &self.tags.join(","), "-o"])
             // The slash makes it a folder for several programs.
             .arg([unfinished.as_os_str(), "/".as_ref()].into_iter().collect::<OsString>())
             .arg("tool")
@@ -165,10 +214,15 @@ impl Part {
 
     fn hash(&self, source: &Path, module: &str, arguments: &str) -> Result<String> {
         let sums = read(&source.join("go.sum"))?;
-        let digest = [module, &sums, arguments]
-            .iter()
-            .fold(Sha256::new(), |hash, text| hash.chain_update(text))
-            .finalize();
+        let mut hash = Sha256::new();
+        for text in [module, &sums, arguments].into_iter().chain(self.tags.iter().copied()) {
+            hash.update(text);
+        }
+        // A program of the part's own.
+        if let Ok(program) = fs::read(source.join("main.go")) {
+            hash.update(program);
+        }
+        let digest = hash.finalize();
         Ok(digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect())
     }
 }
@@ -189,14 +243,16 @@ fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// The version that a go.mod requires of the module which has its tools.
+/// The version that a go.mod requires of the module which has its tools; of the only one that it requires by itself
+/// where the tool is a program of the part's own.
 fn version(module: &str) -> Option<String> {
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let own = module.lines().find_map(|line| line.strip_prefix("module "))?;
     let mut lines =
         module.lines().map(|line| words(line.trim_start_matches("require ").trim_start_matches("tool ")));
     let tool = lines.find(|words| words.len() == 1 && words[0].contains('/'))?.swap_remove(0);
     lines.find_map(|words| match words.as_slice() {
-        [path, version, ..] if tool.starts_with(path.as_str()) => {
+        [path, version, rest @ ..] if tool.starts_with(path.as_str()) || (tool == own && rest.is_empty()) => {
             version.strip_prefix('v').map(str::to_owned)
         }
         _ => None,
@@ -209,11 +265,19 @@ mod tests {
 
     #[test]
     fn every_part_has_a_module_whose_version_is_found() {
-        for part in [KUBERNETES, ETCD, CONTAINERD, PROMTOOL, NODE_EXPORTER, HELM, HELM4] {
-            let module =
-                read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("parts").join(part.name).join("go.mod"))
-                    .unwrap();
-            let version = version(&module).unwrap();
+        let parts = [
+            KUBERNETES,
+            ETCD,
+            CONTAINERD,
+            COREDNS,
+            PROMETHEUS,
+            PROMETHEUS_OPERATOR,
+            NODE_EXPORTER,
+            HELM,
+            HELM4,
+        ];
+        for part in parts {
+            let version = version(&read(&part.folder().join("go.mod")).unwrap()).unwrap();
             assert!(
                 version.split('.').all(|number| number.parse::<u16>().is_ok()),
                 "{}: {version}",

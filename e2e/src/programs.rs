@@ -75,7 +75,8 @@ pub fn images(programs: &[Program], folder: &Path) -> Result<Vec<PathBuf>> {
     let mut tars = Vec::new();
     for (program, path) in programs.iter().zip(&built) {
         let tar = folder.join(format!("{}.tar", program.name));
-        Image { reference: program.image, program: path, arguments: program.arguments }.write(&tar)?;
+        Image { reference: program.image, program: path, folder: "/", arguments: program.arguments }
+            .write(&tar)?;
         tars.push(tar);
     }
     Ok(tars)

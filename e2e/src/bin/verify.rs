@@ -66,7 +66,7 @@ fn e2e() -> Result<()> {
 /// Every golden exposition, judged by the program that will read it. What it finds in the replaced exporters' own
 /// output too is kept in a file, since their names are kept.
 fn promtool() -> Result<()> {
-    let promtool = e2e::parts::PROMTOOL.program("promtool")?;
+    let promtool = e2e::parts::PROMETHEUS.program("promtool")?;
     let agent = root().join("agent");
     let accepted = std::fs::read_to_string(agent.join("promtool-accepted.txt"))?;
     let accepted: Vec<&str> = accepted.lines().filter(|l| !l.starts_with('#')).collect();
