@@ -114,9 +114,13 @@ impl Agent {
         Ok(agents)
     }
 
-    /// The first agent there is, once it is ready.
+    /// The agent of the first node, once it is ready.
     pub fn first(cluster: &Cluster) -> Result<Self> {
-        wait_for("a ready agent", PATIENCE, || Ok(Self::all(cluster)?.into_iter().next()))
+        let first = cluster.machine().ok().and_then(|machine| machine.nodes.first());
+        wait_for("a ready agent", PATIENCE, || {
+            let mut agents = Self::all(cluster)?.into_iter();
+            Ok(agents.find(|agent| first.is_none_or(|node| agent.node == node.name)))
+        })
     }
 
     /// A GET of one of its paths: straight to it on a cluster of our own, else through the API server, where headers

@@ -14,17 +14,26 @@ mod emergency;
 #[path = "e2e/installed.rs"]
 mod installed;
 #[cfg(target_os = "linux")]
+#[path = "e2e/monitoring.rs"]
+mod monitoring;
+#[cfg(target_os = "linux")]
 #[path = "e2e/node.rs"]
 mod node;
 #[cfg(target_os = "linux")]
 #[path = "e2e/policy.rs"]
 mod policy;
 #[cfg(target_os = "linux")]
+#[path = "e2e/release.rs"]
+mod release;
+#[cfg(target_os = "linux")]
 #[path = "e2e/restart.rs"]
 mod restart;
 #[cfg(target_os = "linux")]
 #[path = "e2e/runner.rs"]
 mod runner;
+#[cfg(target_os = "linux")]
+#[path = "e2e/two_nodes.rs"]
+mod two_nodes;
 
 #[cfg(target_os = "linux")]
 use runner::{Test, test};
@@ -52,11 +61,20 @@ const TESTS: &[Test] = &[
     test!(restart::nothing_changes_when_the_operator_is_killed_and_restarted),
     test!(restart::nothing_changes_when_the_agents_container_is_killed_and_restarted),
     test!(restart::an_agent_that_restarts_while_the_operator_is_away_keeps_what_was_last_good),
-    // Last, since they remove what the ones before share.
+    // From here on with the chart, since these remove what the ones before share.
     test!(chart::the_chart_installs_and_its_agents_expose_pods),
     test!(chart::a_policy_acts_through_the_chart_and_survives_upgrade_rollback_and_uninstall),
     test!(chart::helm_4_installs_and_upgrades_too),
     test!(chart::pod_security_that_refuses_the_agent_says_so_in_an_event),
+    // Before there is a Prometheus operator.
+    test!(monitoring::without_the_kinds_of_monitors_the_chart_installs_and_an_upgrade_makes_them_later),
+    test!(monitoring::the_installed_chart_is_found_and_answers_in_promql_for_both_nodes),
+    test!(monitoring::rows_of_the_node_and_its_slices_are_nobodys),
+    test!(monitoring::what_stock_rules_and_dashboards_select_answers),
+    test!(two_nodes::a_policy_with_a_node_selector_acts_on_one_node_only),
+    test!(two_nodes::a_drained_node_keeps_its_agent_which_follows_the_operator_to_another_node),
+    test!(two_nodes::a_node_object_that_is_deleted_and_made_again_is_selected_again),
+    test!(monitoring::pod_monitors_find_the_same_as_service_monitors),
 ];
 
 #[cfg(target_os = "linux")]

@@ -47,7 +47,8 @@ fn restart(cluster: &Cluster, app: &str, command_line: &str) -> Result<()> {
     let node = cluster.machine()?.nodes.first().context("no node")?;
     let status = || -> Result<(i64, bool)> {
         let label = format!("app.kubernetes.io/name={app}");
-        let pods = cluster.kubectl.get(&["pods", "-n", NAMESPACE, "-l", &label])?;
+        let here = format!("--field-selector=spec.nodeName={}", node.name);
+        let pods = cluster.kubectl.get(&["pods", "-n", NAMESPACE, "-l", &label, &here])?;
         let status = &pods["items"][0]["status"]["containerStatuses"][0];
         let count = status["restartCount"].as_i64().context("no container status")?;
         Ok((count, status["ready"].as_bool().unwrap_or_default()))

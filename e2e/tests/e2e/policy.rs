@@ -238,7 +238,7 @@ impl<'a> Policy<'a> {
         self.kubectl.apply(&self.object)
     }
 
-    fn delete(&self) -> Result<String> {
+    pub(crate) fn delete(&self) -> Result<String> {
         self.kubectl.delete(&self.object)
     }
 

@@ -62,7 +62,13 @@ pub(crate) fn run(tests: &[Test], clean: Clean) -> ExitCode {
 }
 
 fn on_a_cluster(tests: &[Test], clean: Clean, teardown: bool, outcome: &mut Outcome) -> Result<()> {
-    let cluster = Cluster::up(1)?;
+    let cluster = Cluster::up(2)?;
+    if let Ok(machine) = cluster.machine() {
+        // So that tests know where pods are: with the first agent, until a test wants them elsewhere.
+        for node in machine.nodes.iter().skip(1) {
+            cluster.kubectl.run(&["cordon", &node.name])?;
+        }
+    }
     for test in tests {
         interrupt::check()?;
         outcome.record(test.name, || {
