@@ -20,7 +20,7 @@ lint:
 test:
     cargo verify unit promtool chart
 
-# The real node.
+# Two real nodes.
 e2e:
     cargo verify e2e
 

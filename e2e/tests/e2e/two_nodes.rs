@@ -43,7 +43,7 @@ pub(crate) fn a_drained_node_keeps_its_agent_which_follows_the_operator_to_anoth
     let before = Agent::all(cluster)?;
     ensure!(operator(cluster)? == "node2", "the operator is not where it is to be drained from");
 
-    let drained = Drained::drain(cluster, "node2")?;
+    let _until_the_end = Drained::drain(cluster, "node2")?;
     cluster.kubectl.rollout(DEPLOYMENT, NAMESPACE, PATIENCE)?;
     wait_for("the operator on the other node", PATIENCE, || {
         Ok((operator(cluster)? == "node1").then_some(()))
@@ -55,7 +55,6 @@ pub(crate) fn a_drained_node_keeps_its_agent_which_follows_the_operator_to_anoth
     nodes(cluster, "everywhere", 2, 2)?;
     holds(cluster, &prometheus, &["node1", "node2"])?;
     ensure!(Agent::all(cluster)? == before, "the drain replaced an agent");
-    drop(drained);
     Ok(())
 }
 
@@ -69,6 +68,8 @@ pub(crate) fn a_node_object_that_is_deleted_and_made_again_is_selected_again(
 
     cluster.kubectl.run(&["delete", "node", "node2", "--wait=false"])?;
     nodes(cluster, "everywhere", 1, 1)?;
+    // Nobody tells its agent anything now, so what is in force stays.
+    holds(cluster, &prometheus, &[])?;
     // A kubelet makes the object of its node only when it starts.
     second(cluster)?.restart_kubelet()?;
     wait_for("the node to be Ready again", PATIENCE, || {
