@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::health::Health;
 use crate::scrape::Scraper;
 use crate::source::kubelet::{Kubelet, KubeletError};
 use crate::source::links;
@@ -24,6 +25,7 @@ pub async fn run(
     kubelet: Option<Kubelet>,
     rootfs: PathBuf,
     telemetry: Arc<Telemetry>,
+    health: Health,
 ) {
     let mut asked: Option<Instant> = None;
     let mut last_error = String::new();
@@ -47,6 +49,7 @@ pub async fn run(
             asked_of = generation;
             let pods = kubelet.pods().await;
             telemetry.kubelet(pods.as_ref().map(Vec::len));
+            health.kubelet(pods.as_ref().map(drop));
             match pods {
                 Ok(pods) => {
                     last_error.clear();

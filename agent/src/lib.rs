@@ -13,6 +13,7 @@ pub mod subscribe;
 
 pub mod collector;
 pub mod follow_pods;
+pub mod health;
 pub mod metric;
 pub mod option;
 pub mod pods;

@@ -6,6 +6,7 @@ use agent::config::Config;
 use agent::expose::{Exposition, serve};
 use agent::flags::Flags;
 use agent::follow_pods;
+use agent::health::Health;
 use agent::last_good::LastGood;
 use agent::plan::Plan;
 use agent::scrape::Scraper;
@@ -43,6 +44,7 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
     );
     let scraper = Arc::new(Mutex::new(scraper));
     let last_good = flags.last_good.as_deref().map(LastGood::new);
+    let health = Health::new(flags.kubelet.is_some());
     let config = Config::new(scraper.clone(), telemetry.clone(), flags.overlay.clone(), last_good);
     if let Some(path) = &flags.config {
         config.use_file(path)?;
@@ -60,6 +62,7 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
             node: flags.node.clone(),
             config,
             telemetry: telemetry.clone(),
+            health: health.clone(),
         };
         tokio::spawn(subscription.run(verdicts));
     }
@@ -70,7 +73,8 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
             "--kubelet.insecure-skip-verify: whoever answers at the kubelet's address is believed"
         );
     }
-    tokio::spawn(follow_pods::run(scraper.clone(), kubelet, flags.paths.rootfs.clone(), telemetry.clone()));
+    let rootfs = flags.paths.rootfs.clone();
+    tokio::spawn(follow_pods::run(scraper.clone(), kubelet, rootfs, telemetry.clone(), health));
 
     let exposition = Exposition::new(scraper, telemetry, flags.telemetry_path.clone(), flags.max_requests);
     let exposition = Arc::new(exposition);

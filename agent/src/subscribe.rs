@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use protocol::proto::agent_config_client::AgentConfigClient;
 use protocol::proto::{self, agent_message, operator_message};
-use protocol::{Digest, Hello, MAX_MESSAGE_BYTES, PROTOCOL, Refusal, Report, Snapshot, Verdicts};
-use tokio::sync::mpsc;
+use protocol::{Digest, Finding, Hello, MAX_MESSAGE_BYTES, PROTOCOL, Refusal, Report, Snapshot, Verdicts};
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 
 use crate::collector::capabilities;
 use crate::config::Config;
+use crate::health::Health;
 use crate::telemetry::Telemetry;
 
 /// How to reach the operator and what to say there.
@@ -25,6 +26,8 @@ pub struct Subscription {
     pub config: Config,
     /// Counts.
     pub telemetry: Arc<Telemetry>,
+    /// What the operator is told of the agent itself.
+    pub health: Health,
 }
 
 /// Why a stream ended.
@@ -105,7 +108,16 @@ impl Subscription {
         };
         send(&say, agent_message::Message::Hello(hello.into())).await?;
         let mut stream = client.subscribe(ReceiverStream::new(said)).await?.into_inner();
-        while let Some(message) = stream.message().await? {
+        let mut health = self.health.subscribe();
+        let mut is_followed = false;
+        loop {
+            let message = tokio::select! {
+                message = stream.message() => message?.ok_or(StreamError::Closed)?,
+                Ok(()) = health.changed(), if is_followed => {
+                    say_health(&say, &mut health).await?;
+                    continue;
+                }
+            };
             match message.message {
                 Some(operator_message::Message::Welcome(welcome)) => {
                     if let Err(error) = self.welcome(&welcome, &say).await {
@@ -120,6 +132,8 @@ impl Subscription {
                     if let Some(verdicts) = verdicts {
                         report(&say, Report::Verdicts(verdicts.clone())).await?;
                     }
+                    is_followed = true;
+                    say_health(&say, &mut health).await?;
                 }
                 Some(operator_message::Message::Snapshot(message)) => {
                     let answer = self.snapshot(message);
@@ -132,7 +146,6 @@ impl Subscription {
                 None => {}
             }
         }
-        Err(StreamError::Closed)
     }
 
     async fn welcome(
@@ -169,6 +182,18 @@ impl Subscription {
                 })
             }
         }
+    }
+}
+
+/// Says what is wrong with the agent, or that nothing is, once that is known.
+async fn say_health(
+    say: &mpsc::Sender<proto::AgentMessage>,
+    health: &mut watch::Receiver<Option<Vec<Finding>>>,
+) -> Result<(), StreamError> {
+    let known = health.borrow_and_update().clone();
+    match known {
+        Some(findings) => report(say, Report::Health(findings)).await,
+        None => Ok(()),
     }
 }
 

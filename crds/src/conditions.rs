@@ -75,6 +75,12 @@ reasons! {
     /// Degraded=True: selected nodes are in emergency, by the annotation `exporter-operator.dev/emergency` or the
     /// operator's `--emergency`: they expose the machine and the profile `Minimal`, less what policies exclude.
     Emergency
+    /// Degraded=True: kubelets refuse their agents, which the message names with the missing grant; until that is mended,
+    /// pods are known there as they last were.
+    KubeletRefused
+    /// Degraded=True: agents say of themselves that they cannot do all of their work, without a usable reason. Where they
+    /// give one, that is the reason.
+    AgentDegraded
 }
 
 impl ConditionType {

@@ -278,7 +278,8 @@ fn configure(
                 "webhook": {"enabled": true},
                 "x509": {"clientCAFile": authority.path("ca.crt")},
             },
-            "authorization": {"mode": "Webhook"},
+            // A grant that was missing is seen soon after it is given; without this it takes half a minute.
+            "authorization": {"mode": "Webhook", "webhook": {"cacheUnauthorizedTTL": "1s"}},
             "tlsCertFile": authority.path(&format!("{name}.crt")),
             "tlsPrivateKeyFile": authority.path(&format!("{name}.key")),
             "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",

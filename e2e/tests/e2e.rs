@@ -11,6 +11,9 @@ mod chart;
 #[path = "e2e/emergency.rs"]
 mod emergency;
 #[cfg(target_os = "linux")]
+#[path = "e2e/grant.rs"]
+mod grant;
+#[cfg(target_os = "linux")]
 #[path = "e2e/installed.rs"]
 mod installed;
 #[cfg(target_os = "linux")]
@@ -58,6 +61,7 @@ const TESTS: &[Test] = &[
         emergency::an_annotated_node_exposes_the_minimal_profile_within_seconds_and_is_back_without_a_restart
     ),
     test!(emergency::an_operator_in_emergency_tells_every_agent_and_one_without_it_ends_it),
+    test!(grant::a_kubelet_that_refuses_is_named_in_the_policys_condition_until_it_is_mended),
     test!(restart::nothing_changes_when_the_operator_is_killed_and_restarted),
     test!(restart::nothing_changes_when_the_agents_container_is_killed_and_restarted),
     test!(restart::an_agent_that_restarts_while_the_operator_is_away_keeps_what_was_last_good),

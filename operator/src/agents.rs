@@ -11,6 +11,8 @@ pub type Agents = BTreeMap<String, Arc<Agent>>;
 /// The agent of one node. What it said stays true while it is away: it keeps what it has.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Agent {
+    /// Its software version.
+    pub version: String,
     /// Whether it has a stream now.
     pub connected: bool,
     /// Whether it has said since its hello what it makes of a snapshot.
@@ -21,6 +23,8 @@ pub struct Agent {
     pub findings: BTreeMap<String, Verdict>,
     /// Its answer to the present snapshot, where it refused that whole.
     pub refusal: Option<Refusal>,
+    /// What keeps it from measuring all that it should, whatever the policies say.
+    pub health: Vec<Finding>,
 }
 
 /// How an agent stands to a revision of a policy.
@@ -40,15 +44,20 @@ pub enum Standing<'a> {
 
 /// Findings that are kept of a verdict; an agent's own list is bounded by what a policy may hold.
 const MAX_FINDINGS: usize = 8;
+/// Characters that are kept of an agent's version.
+const MAX_VERSION: usize = 64;
 /// Characters that are kept of a text.
 const MAX_TEXT: usize = 512;
 
 impl Agent {
     /// An agent that has just connected. What it last had to say stands until it says something else: it speaks of
-    /// revisions, so it is never taken for a word on another one.
+    /// revisions, so it is never taken for a word on another one. Of its health another build may never say anything.
     pub fn new(hello: &Hello, before: Option<&Agent>) -> Self {
+        let version: String = hello.agent_version.chars().take(MAX_VERSION).collect();
         let findings = before.map(|before| before.findings.clone()).unwrap_or_default();
-        Agent { connected: true, in_force: hello.in_force.clone(), findings, ..Agent::default() }
+        let health = before.filter(|before| before.version == version).map(|before| before.health.clone());
+        let (in_force, health) = (hello.in_force.clone(), health.unwrap_or_default());
+        Agent { version, connected: true, in_force, findings, health, ..Agent::default() }
     }
 
     /// Takes a report on the snapshot that the node should have, or the one that it had.
@@ -77,6 +86,9 @@ impl Agent {
                     let (reason, message) = (clip(&refusal.reason), clip(&refusal.message));
                     self.refusal = Some(Refusal { digest: refusal.digest, reason, message });
                 }
+            }
+            Report::Health(findings) => {
+                self.health = findings.into_iter().take(MAX_FINDINGS).map(clipped).collect();
             }
         }
     }
@@ -108,14 +120,7 @@ impl Agent {
 }
 
 fn bounded(mut verdict: Verdict) -> Verdict {
-    verdict.findings.truncate(MAX_FINDINGS);
-    for finding in &mut verdict.findings {
-        *finding = Finding {
-            field: clip(&finding.field),
-            reason: clip(&finding.reason),
-            message: clip(&finding.message),
-        };
-    }
+    verdict.findings = verdict.findings.into_iter().take(MAX_FINDINGS).map(clipped).collect();
     if verdict.findings.is_empty() {
         verdict.findings.push(Finding {
             field: String::new(),
@@ -124,6 +129,10 @@ fn bounded(mut verdict: Verdict) -> Verdict {
         });
     }
     verdict
+}
+
+fn clipped(finding: Finding) -> Finding {
+    Finding { field: clip(&finding.field), reason: clip(&finding.reason), message: clip(&finding.message) }
 }
 
 /// A line of bounded length: an agent's words end in conditions.

@@ -74,8 +74,6 @@ const END_WITHIN: Duration = Duration::from_secs(5);
 /// A half-open connection is found within the sum of both.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Characters of an agent's version that are logged.
-const MAX_VERSION: usize = 64;
 /// The longest name that a Kubernetes object has.
 const MAX_NODE_NAME: usize = 253;
 
@@ -259,10 +257,9 @@ impl Publisher {
         let receiver = latest.subscribe();
         state.streams.insert(hello.node.clone(), Subscriber { stream, latest });
         let agent = Agent::new(hello, state.agents.get(&hello.node).map(Arc::as_ref));
+        tracing::info!(node = hello.node, version = agent.version, "an agent connected");
         state.agents.insert(hello.node.clone(), Arc::new(agent));
         self.count_and_tell(&state);
-        let version: String = hello.agent_version.chars().take(MAX_VERSION).collect();
-        tracing::info!(node = hello.node, version, "an agent connected");
         (stream, receiver)
     }
 

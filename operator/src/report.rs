@@ -78,7 +78,7 @@ pub fn report(name: &str, verdict: &Verdict, agents: &Agents) -> Outlook {
                 rejected: (!accepted.holds).then_some(Reason::RejectedByAgent),
                 accepted,
                 programmed: seen.programmed(),
-                degraded: degraded::degraded(nodes, emergency.as_ref()),
+                degraded: degraded::degraded(nodes, emergency.as_ref(), agents),
                 nodes: NodeCounts {
                     selected: count(seen.selected),
                     updated: count(seen.in_force),

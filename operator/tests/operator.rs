@@ -5,6 +5,8 @@
 mod api_server;
 #[path = "operator/compile.rs"]
 mod compile;
+#[path = "operator/degraded.rs"]
+mod degraded;
 #[path = "operator/elect.rs"]
 mod elect;
 #[path = "operator/objects.rs"]

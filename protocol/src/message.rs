@@ -50,6 +50,8 @@ pub enum Report {
     Verdicts(Verdicts),
     /// It refused a snapshot whole.
     Refusal(Refusal),
+    /// What keeps it from measuring all that it should, whatever the policies say; empty: nothing any more.
+    Health(Vec<Finding>),
 }
 
 /// What an agent makes of each policy of one snapshot.
@@ -90,10 +92,10 @@ pub enum Outcome {
     Rejected,
 }
 
-/// One thing that is wrong with a policy.
+/// One thing that is wrong, with a policy or with the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Path below `spec`, as a user writes it.
+    /// Path below `spec`, as a user writes it; empty where it is not about a field.
     pub field: String,
     /// One of a fixed set of CamelCase words.
     pub reason: String,

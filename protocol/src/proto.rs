@@ -48,7 +48,7 @@ pub struct CollectorCapability {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Report {
-    #[prost(oneof = "report::Report", tags = "1, 2")]
+    #[prost(oneof = "report::Report", tags = "1, 2, 3")]
     pub report: ::core::option::Option<report::Report>,
 }
 /// Nested message and enum types in `Report`.
@@ -59,7 +59,16 @@ pub mod report {
         Verdicts(super::Verdicts),
         #[prost(message, tag = "2")]
         Refusal(super::Refusal),
+        #[prost(message, tag = "3")]
+        Health(super::Health),
     }
+}
+/// What keeps the agent from measuring all that it should, whatever the policies say. Said after Welcome, once it is
+/// known, and whenever it changes.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Health {
+    #[prost(message, repeated, tag = "1")]
+    pub findings: ::prost::alloc::vec::Vec<Finding>,
 }
 /// What the agent makes of each policy of one snapshot.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -86,7 +95,7 @@ pub struct Verdict {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Finding {
-    /// Path below `spec`, as a user writes it: collectors\[0\].options.mountPointsExclude
+    /// Path below `spec`, as a user writes it: collectors\[0\].options.mountPointsExclude. Empty in Health.
     #[prost(string, tag = "1")]
     pub field: ::prost::alloc::string::String,
     /// One of a fixed set of CamelCase words.

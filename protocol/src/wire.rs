@@ -292,11 +292,7 @@ impl From<Report> for proto::Report {
                             Outcome::Rejected => proto::Outcome::Rejected,
                         }
                         .into(),
-                        findings: v
-                            .findings
-                            .into_iter()
-                            .map(|f| proto::Finding { field: f.field, reason: f.reason, message: f.message })
-                            .collect(),
+                        findings: v.findings.into_iter().map(Into::into).collect(),
                         in_force: v.in_force.to_string(),
                     })
                     .collect(),
@@ -305,6 +301,9 @@ impl From<Report> for proto::Report {
                 digest: r.digest.to_string(),
                 reason: r.reason,
                 message: r.message,
+            }),
+            Report::Health(findings) => proto::report::Report::Health(proto::Health {
+                findings: findings.into_iter().map(Into::into).collect(),
             }),
         };
         proto::Report { report: Some(report) }
@@ -331,11 +330,7 @@ impl TryFrom<proto::Report> for Report {
                             },
                             policy: v.policy,
                             revision: v.revision.into(),
-                            findings: v
-                                .findings
-                                .into_iter()
-                                .map(|f| Finding { field: f.field, reason: f.reason, message: f.message })
-                                .collect(),
+                            findings: v.findings.into_iter().map(Into::into).collect(),
                             in_force: v.in_force.into(),
                         })
                     })
@@ -344,7 +339,22 @@ impl TryFrom<proto::Report> for Report {
             proto::report::Report::Refusal(r) => {
                 Ok(Report::Refusal(Refusal { digest: r.digest.into(), reason: r.reason, message: r.message }))
             }
+            proto::report::Report::Health(h) => {
+                Ok(Report::Health(h.findings.into_iter().map(Into::into).collect()))
+            }
         }
+    }
+}
+
+impl From<Finding> for proto::Finding {
+    fn from(f: Finding) -> Self {
+        proto::Finding { field: f.field, reason: f.reason, message: f.message }
+    }
+}
+
+impl From<proto::Finding> for Finding {
+    fn from(f: proto::Finding) -> Self {
+        Finding { field: f.field, reason: f.reason, message: f.message }
     }
 }
 

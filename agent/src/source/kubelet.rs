@@ -110,6 +110,22 @@ impl KubeletError {
         }
     }
 
+    /// What somebody else has to mend, without what differs from node to node; nothing where no one can.
+    pub fn refusal(&self) -> Option<String> {
+        const STAYS: &str = "until then pods are known as they last were";
+        match self {
+            KubeletError::Unauthorized { .. } => Some(format!(
+                "the kubelet does not accept the agent's token (401), since it takes only tokens for the API server's \
+                 own audience; {STAYS}"
+            )),
+            KubeletError::Forbidden { .. } => Some(format!(
+                "the kubelet refuses the agent its pods (403): grant the agent's service account `get` on \
+                 `nodes/pods`; {STAYS}"
+            )),
+            _ => None,
+        }
+    }
+
     /// All of them, so that each counter is there before the first error.
     pub const REASONS: [&'static str; 8] =
         ["options", "token", "unreachable", "slow", "unauthorized", "forbidden", "status", "garbage"];

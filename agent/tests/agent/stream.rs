@@ -5,10 +5,12 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use agent::config::Config;
+use agent::health::Health;
 use agent::last_good::LastGood;
 use agent::plan::{Overlay, Plan};
 use agent::scrape::Scraper;
 use agent::source::Paths;
+use agent::source::kubelet::KubeletError;
 use agent::subscribe::Subscription;
 use agent::telemetry::Telemetry;
 use protocol::proto::agent_config_server::{AgentConfig, AgentConfigServer};
@@ -109,6 +111,11 @@ impl Folder {
 
     /// Starts an agent that follows these operators, and returns its configuration.
     fn agent(&self, addresses: &[&str]) -> Config {
+        self.agent_with(addresses, Health::new(true))
+    }
+
+    /// As [`Self::agent`], with a health of which the test speaks.
+    fn agent_with(&self, addresses: &[&str], health: Health) -> Config {
         let paths = Paths::default();
         let telemetry = Arc::new(Telemetry::new().unwrap());
         let plan = Plan::waiting(&Overlay::default());
@@ -121,6 +128,7 @@ impl Folder {
             node: "node".to_owned(),
             config: config.clone(),
             telemetry,
+            health,
         };
         tokio::spawn(subscription.run(verdicts));
         config
@@ -148,7 +156,7 @@ fn snapshot(term: u64, exclude: &str) -> Snapshot {
 fn refusal(report: Report) -> String {
     match report {
         Report::Refusal(refusal) => refusal.reason,
-        Report::Verdicts(verdicts) => panic!("not refused: {verdicts:?}"),
+        other => panic!("not refused: {other:?}"),
     }
 }
 
@@ -245,4 +253,41 @@ async fn a_rejected_policy_is_reported_with_what_stays_in_force() {
         (Outcome::Rejected, "metrics.exclude[0]")
     );
     assert_eq!(verdict.in_force, good.policies[0].revision);
+}
+
+impl Stream {
+    /// The reasons of the next report, which is on the agent's health.
+    async fn health(&mut self) -> Vec<String> {
+        match self.report().await {
+            Report::Health(findings) => findings.into_iter().map(|f| f.reason).collect(),
+            other => panic!("not its health: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kubelet_that_refuses_is_told_of_when_it_changes_and_to_each_operator_anew() {
+    let folder = Folder::new("health");
+    let (leader, mut streams) = operator(true).await;
+    let health = Health::new(true);
+    let forbidden = || KubeletError::Forbidden { url: String::new(), body: String::new() };
+    folder.agent_with(&[&leader], health.clone());
+    let mut stream = streams.recv().await.unwrap();
+    stream.hello().await;
+    stream.welcome(5).await;
+    stream.snapshot(snapshot(5, "node_load1")).await;
+    let Report::Verdicts(_) = stream.report().await else { panic!("nothing is known of the kubelet yet") };
+    health.kubelet(Err(&forbidden()));
+    assert_eq!(stream.health().await, ["KubeletRefused"]);
+    drop(stream);
+
+    let mut stream = streams.recv().await.unwrap();
+    stream.hello().await;
+    stream.welcome(5).await;
+    let Report::Verdicts(_) = stream.report().await else { panic!("no verdicts first") };
+    assert_eq!(stream.health().await, ["KubeletRefused"]);
+    // The same again is no change, so that what comes next is the mending.
+    health.kubelet(Err(&forbidden()));
+    health.kubelet(Ok(()));
+    assert_eq!(stream.health().await, [""; 0]);
 }

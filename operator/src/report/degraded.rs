@@ -1,15 +1,26 @@
 //! Why nodes expose less than a policy says, although it is in force there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crds::{EMERGENCY, MAX_EXAMPLES, Reason};
 
-use super::{Answer, amount, yes};
+use super::{Answer, amount, is_reason};
+use crate::agents::Agents;
 use crate::compile::Emergency;
 
-/// The condition `Degraded`, where it is to be set.
-pub(super) fn degraded(nodes: &BTreeSet<String>, emergency: Option<&Emergency>) -> Option<Answer> {
-    emergency.map(|emergency| yes(Reason::Emergency, in_emergency(nodes.len(), emergency)))
+/// The condition `Degraded`, where it is to be set. An emergency, which somebody wants, comes before what is broken.
+pub(super) fn degraded(
+    nodes: &BTreeSet<String>,
+    emergency: Option<&Emergency>,
+    agents: &Agents,
+) -> Option<Answer> {
+    let emergency = emergency.map(|e| (Reason::Emergency.as_str().to_owned(), in_emergency(nodes.len(), e)));
+    let mut all = emergency.into_iter().chain(broken(nodes, agents));
+    let (reason, mut message) = all.next()?;
+    for (_, more) in all {
+        message = format!("{message} {more}");
+    }
+    Some(Answer { holds: true, reason, message })
 }
 
 const EXPOSED: &str =
@@ -29,6 +40,30 @@ fn in_emergency(selected: usize, emergency: &Emergency) -> String {
             names = names(nodes.iter()),
         ),
     }
+}
+
+/// What the agents of the nodes say of themselves: the reason and the sentence of what most of them say.
+fn broken(nodes: &BTreeSet<String>, agents: &Agents) -> Option<(String, String)> {
+    let mut said: BTreeMap<(&str, &str), BTreeSet<&String>> = BTreeMap::new();
+    for node in nodes {
+        for finding in agents.get(node).into_iter().flat_map(|agent| &agent.health) {
+            said.entry((&finding.reason, &finding.message)).or_default().insert(node);
+        }
+    }
+    let ((reason, text), on) = said.iter().max_by(|a, b| a.1.len().cmp(&b.1.len()).then(b.0.cmp(a.0)))?;
+    let reason = if is_reason(reason) { reason } else { Reason::AgentDegraded.as_str() };
+    let others = match said.len() - 1 {
+        0 => String::new(),
+        n => format!(" And {n} more."),
+    };
+    let message = format!(
+        "On {n} of {selected}, {names}: {text}.{others}",
+        n = on.len(),
+        selected = amount(nodes.len(), "selected node"),
+        names = names(on.iter().copied()),
+        text = text.trim_end_matches('.'),
+    );
+    Some((reason.to_owned(), message))
 }
 
 /// Some of the nodes by name.

@@ -8,8 +8,8 @@ use operator::telemetry::Telemetry;
 use protocol::proto::agent_config_client::AgentConfigClient;
 use protocol::proto::{self, agent_message, operator_message};
 use protocol::{
-    Digest, Hello, MetricSelection, Outcome, PROTOCOL, Policy, PolicyContent, Refusal, Report, Snapshot,
-    Verdict, Verdicts,
+    Digest, Finding, Hello, MetricSelection, Outcome, PROTOCOL, Policy, PolicyContent, Refusal, Report,
+    Snapshot, Verdict, Verdicts,
 };
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -245,6 +245,20 @@ async fn a_stream_that_begins_otherwise_than_with_a_hello_is_refused() {
     let mut client = AgentConfigClient::connect(operator.address.clone()).await.unwrap();
     let mut hear = client.subscribe(ReceiverStream::new(said)).await.unwrap().into_inner();
     assert_eq!(hear.message().await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn a_kind_of_report_that_this_operator_does_not_know_is_passed_over() {
+    let operator = Operator::start(Some(1)).await;
+    let agent = Stream::welcomed(&operator, hello("n1")).await;
+    let mut heard = operator.publisher.heard();
+    // What a report of an unknown kind decodes to.
+    let message = Some(agent_message::Message::Report(proto::Report { report: None }));
+    agent.say.send(proto::AgentMessage { message }).await.unwrap();
+    let finding = Finding { field: String::new(), reason: "R".into(), message: "m".into() };
+    agent.report(Report::Health(vec![finding.clone(); 99])).await;
+    heard.changed().await.unwrap();
+    assert_eq!(operator.publisher.agents()["n1"].health, vec![finding; 8], "the stream goes on");
 }
 
 #[tokio::test]

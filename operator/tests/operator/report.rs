@@ -4,20 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crds::{ExporterPolicyStatus, Reason};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use operator::agents::{Agent, Agents};
-use operator::compile::{Emergency, Verdict};
+use operator::compile::Verdict;
 use operator::report::{Outlook, happening, own, report, status};
 use operator::validate::Rejection;
 use protocol::{Digest, Finding, Hello, Outcome, Refusal, Report, Revision, Verdicts};
 use serde_json::json;
 
-fn revision() -> Revision {
+pub(crate) fn revision() -> Revision {
     "r2".to_owned().into()
 }
 
-fn selects(nodes: &[&str]) -> Verdict {
+pub(crate) fn selects(nodes: &[&str]) -> Verdict {
     Verdict::Valid {
         revision: revision(),
         nodes: nodes.iter().map(|n| (*n).to_owned()).collect(),
@@ -44,16 +43,21 @@ fn judged(outcome: Outcome, findings: &[Finding], in_force: &str) -> Agent {
     agent
 }
 
-fn accepts() -> Agent {
+pub(crate) fn accepts() -> Agent {
     judged(Outcome::Accepted, &[], "r2")
 }
 
-fn agents(agents: &[(&str, Agent)]) -> Agents {
+pub(crate) fn agents(agents: &[(&str, Agent)]) -> Agents {
     agents.iter().map(|(node, agent)| ((*node).to_owned(), Arc::new(agent.clone()))).collect()
 }
 
 #[track_caller]
-fn check(outlook: &Outlook, accepted: (bool, &str, &str), programmed: (bool, &str, &str), nodes: [i32; 3]) {
+pub(crate) fn check(
+    outlook: &Outlook,
+    accepted: (bool, &str, &str),
+    programmed: (bool, &str, &str),
+    nodes: [i32; 3],
+) {
     let answer = |a: &operator::report::Answer| (a.holds, a.reason.clone(), a.message.clone());
     let expected =
         |(holds, reason, message): (bool, &str, &str)| (holds, reason.to_owned(), message.to_owned());
@@ -62,7 +66,7 @@ fn check(outlook: &Outlook, accepted: (bool, &str, &str), programmed: (bool, &st
     assert_eq!([outlook.nodes.selected, outlook.nodes.updated, outlook.nodes.rejected], nodes);
 }
 
-const VALID: (bool, &str, &str) = (true, "Accepted", "The policy is valid.");
+pub(crate) const VALID: (bool, &str, &str) = (true, "Accepted", "The policy is valid.");
 const KEPT: &str = "The policy is not accepted; where an earlier content of it was, that stays in force.";
 
 #[test]
@@ -186,62 +190,7 @@ fn a_verdict_on_another_revision_says_nothing() {
     check(&outlook, VALID, (false, "Pending", "In force on 0 of 1 selected node."), [1, 0, 0]);
 }
 
-fn in_emergency(selected: &[&str], emergency: Emergency) -> Verdict {
-    let nodes = selected.iter().map(|n| (*n).to_owned()).collect();
-    Verdict::Valid { revision: revision(), nodes, namespaces: None, emergency: Some(emergency) }
-}
-
-fn message(outlook: &Outlook) -> &str {
-    &outlook.degraded.as_ref().unwrap().message
-}
-
-#[test]
-fn an_emergency_names_the_nodes_and_the_way_out_and_holds_nothing_back() {
-    let some = Emergency::Nodes(["n2".to_owned(), "n3".to_owned()].into());
-    let outlook = report("p", &in_emergency(&["n1", "n2", "n3"], some), &agents(&[("n1", accepts())]));
-    assert!(outlook.accepted.holds);
-    assert_eq!(outlook.degraded.as_ref().unwrap().reason, "Emergency");
-    assert_eq!(
-        message(&outlook),
-        "In emergency are 2 of 3 selected nodes: n2, n3. Exposed are the machine and the profile Minimal, less what \
-         policies exclude; no pod label is added. To end it: kubectl annotate node NAME exporter-operator.dev/emergency-"
-    );
-    let outlook = report("p", &in_emergency(&["n1"], Emergency::Everywhere), &agents(&[("n1", accepts())]));
-    check(&outlook, VALID, (true, "Programmed", "In force on 1 of 1 selected node."), [1, 1, 0]);
-    for said in ["1 selected node ", "operator.emergency=false", "--emergency"] {
-        assert!(message(&outlook).contains(said), "{}", message(&outlook));
-    }
-}
-
-#[test]
-fn an_emergency_names_ten_nodes_at_most() {
-    let names: Vec<String> = (0..1000).map(|n| format!("node{n:04}")).collect();
-    let emergency = Emergency::Nodes(names.iter().cloned().collect());
-    let names: Vec<_> = names.iter().map(String::as_str).collect();
-    let outlook = report("p", &in_emergency(&names, emergency), &Agents::new());
-    assert!(message(&outlook).contains("1000 of 1000 selected nodes: node0000, "), "{}", message(&outlook));
-    assert!(message(&outlook).contains("node0009 and 990 more."), "{}", message(&outlook));
-}
-
-#[test]
-fn a_condition_that_is_abnormal_is_there_only_as_long_as_it_holds() {
-    let kinds = |status: &ExporterPolicyStatus| -> Vec<(String, i64)> {
-        let time = |c: &Condition| (c.type_.clone(), c.last_transition_time.0.as_second());
-        status.conditions.iter().map(time).collect()
-    };
-    let all = agents(&[("n1", accepts())]);
-    let emergency = report("p", &in_emergency(&["n1"], Emergency::Everywhere), &all);
-    let during = status(&emergency, 1, None, at(100));
-    let expected = |kind: &str, time| (kind.to_owned(), time);
-    let both = [expected("Accepted", 100), expected("Programmed", 100)];
-    assert_eq!(kinds(&during), [&both[..], &[expected("Degraded", 100)]].concat());
-    // It is ours, and the same said again is no change.
-    assert_eq!(status(&emergency, 1, Some(&own(during.clone())), at(200)), during);
-    let after = status(&report("p", &selects(&["n1"]), &all), 1, Some(&during), at(300));
-    assert_eq!(kinds(&after), both);
-}
-
-fn at(second: i64) -> Timestamp {
+pub(crate) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 

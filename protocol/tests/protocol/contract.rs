@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use protocol::{
-    CollectorSetting, Facts, LabelOperator, LabelRequirement, LabelSelector, MetricSelection, Policy,
-    PolicyContent, Profile, Snapshot, proto,
+    CollectorSetting, Facts, Finding, LabelOperator, LabelRequirement, LabelSelector, MetricSelection,
+    Policy, PolicyContent, Profile, Report, Snapshot, proto,
 };
 
 #[test]
@@ -74,6 +74,22 @@ fn a_selector_operator_that_is_unknown_is_refused_rather_than_ignored() {
     content.pod_selector.as_mut().unwrap().requirements[0].operator = 99;
     let error = Snapshot::try_from(message).unwrap_err();
     assert_eq!(error.to_string(), "podSelector.operator: unknown to this version");
+}
+
+#[test]
+fn a_kind_of_report_that_is_unknown_says_nothing_and_is_no_error() {
+    // Field 99, with a message of two bytes.
+    let later: proto::Report = prost::Message::decode(&[0x9a, 0x06, 0x02, 0x08, 0x01][..]).unwrap();
+    assert_eq!(later.report, None);
+}
+
+#[test]
+fn what_an_agent_says_of_itself_survives_the_wire() {
+    let finding = Finding { field: String::new(), reason: "KubeletRefused".into(), message: "m".into() };
+    for findings in [vec![], vec![finding]] {
+        let report = Report::Health(findings);
+        assert_eq!(Report::try_from(proto::Report::from(report.clone())).unwrap(), report);
+    }
 }
 
 #[test]
