@@ -6,11 +6,17 @@ mod container_memory;
 mod container_network;
 mod container_spec;
 mod cpu;
+mod cpufreq;
 mod diskstats;
+mod dmi;
 mod filesystem;
+mod hwmon;
 mod loadavg;
 mod meminfo;
+mod netclass;
 mod netdev;
+mod rapl;
+mod thermal_zone;
 
 use std::path::PathBuf;
 
@@ -29,11 +35,17 @@ pub use crate::option::{OptionDesc, OptionKind, Options, Pattern};
 /// THE LIST: every collector there is, in the order in which they are exposed.
 pub const COLLECTORS: &[&Collector] = &[
     &cpu::COLLECTOR,
+    &cpufreq::COLLECTOR,
     &diskstats::COLLECTOR,
+    &dmi::COLLECTOR,
     &filesystem::COLLECTOR,
+    &hwmon::COLLECTOR,
     &loadavg::COLLECTOR,
     &meminfo::COLLECTOR,
+    &netclass::COLLECTOR,
     &netdev::COLLECTOR,
+    &rapl::COLLECTOR,
+    &thermal_zone::COLLECTOR,
     &container_cpu::COLLECTOR,
     &container_io::COLLECTOR,
     &container_memory::COLLECTOR,

@@ -67,8 +67,11 @@ impl Flags {
 /// node_exporter's flag for an option: `mountPointsExclude` is `--collector.filesystem.mount-points-exclude`.
 pub fn option_flag(collector: &str, option: &OptionDesc) -> String {
     let mut flag = format!("collector.{collector}.");
-    if let Some(spelling) = option.flag {
-        return flag + spelling;
+    match option.flag {
+        // node_exporter has some that are not named after their collector.
+        Some(whole) if whole.starts_with("collector.") => return whole.to_owned(),
+        Some(spelling) => return flag + spelling,
+        None => {}
     }
     for c in option.key.chars() {
         if c.is_ascii_uppercase() {

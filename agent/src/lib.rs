@@ -12,6 +12,7 @@ pub mod plan;
 pub mod subscribe;
 
 pub mod collector;
+pub mod devices;
 pub mod follow_pods;
 pub mod health;
 pub mod metric;

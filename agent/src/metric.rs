@@ -269,6 +269,22 @@ impl Writer<'_> {
         Labels { start: start as u32, len: (text.len() - start) as u32 }
     }
 
+    /// The same labels and one more; those before stay as they are.
+    pub fn with(&mut self, labels: Labels, name: &str, value: &str) -> Labels {
+        let text = &mut self.samples.text;
+        let (start, end) = (labels.start as usize, (labels.start + labels.len) as usize);
+        let is_last = end == text.len();
+        let start = if is_last { start } else { text.len() };
+        if !is_last {
+            text.extend_from_within(labels.start as usize..end);
+        }
+        if !labels.is_empty() {
+            text.push(b',');
+        }
+        push_label(text, name, value);
+        Labels { start: start as u32, len: (text.len() - start) as u32 }
+    }
+
     /// Adds a sample, if anybody sees its family.
     pub fn push(&mut self, family: impl Into<u16>, subject: Subject, labels: Labels, value: f64) {
         let family = usize::from(family.into());
@@ -325,6 +341,20 @@ mod tests {
         let mut text = Vec::new();
         push_label(&mut text, "a", "x\\y\"z\nw é");
         assert_eq!(String::from_utf8(text).unwrap(), r#"a="x\\y\"z\nw é""#);
+    }
+
+    #[test]
+    fn labels_are_added_to_labels_that_stay() {
+        let mut samples = Samples::new(0);
+        let mut out = samples.writer(0, &[]);
+        let device = out.labels(&[("device", "sda")]);
+        let first = out.with(device, "type", "\"");
+        let second = out.with(device, "type", "b");
+        let only = out.with(Labels::NONE, "uuid", "1");
+        let found = [device, first, second, only].map(|l| std::str::from_utf8(samples.labels(l)).unwrap());
+        let expected =
+            [r#"device="sda""#, r#"device="sda",type="\"""#, r#"device="sda",type="b""#, r#"uuid="1""#];
+        assert_eq!(found, expected);
     }
 
     #[test]

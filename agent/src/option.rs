@@ -13,7 +13,7 @@ use crate::duration;
 pub struct OptionDesc {
     /// The key in a policy.
     pub key: &'static str,
-    /// The flag, without `--collector.NAME.`, where it is not the key in kebab case.
+    /// The flag, without `--collector.NAME.`, where it is not the key in kebab case; or the whole of it without `--`.
     pub flag: Option<&'static str>,
     /// Whole deprecated spellings of the flag, without `--`; they are taken with a warning.
     pub deprecated: &'static [&'static str],
@@ -115,7 +115,8 @@ impl Options {
         let default = collector.options.iter().find(|o| o.key == exclude).map_or("", |o| o.default);
         let compile = |text: Option<&str>| text.and_then(|t| compile(t).ok());
         match self.set(include) {
-            Some(text) => Pattern { include: compile(Some(text)), exclude: None },
+            // Where the two are not exclusive, both hold.
+            Some(text) => Pattern { include: compile(Some(text)), exclude: compile(self.set(exclude)) },
             None => {
                 let text = self.0.get(exclude).map_or(default, String::as_str);
                 Pattern { include: None, exclude: compile(Some(text).filter(|t| !t.is_empty())) }

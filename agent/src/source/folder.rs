@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags, RawDir, SeekFrom};
+use rustix::fs::{FileType, Mode, OFlags, RawDir, SeekFrom};
 use rustix::io::Errno;
 
 use super::file::{HandleBudget, KeptFile};
@@ -14,6 +14,8 @@ use super::file::{HandleBudget, KeptFile};
 pub struct Folder {
     path: PathBuf,
     files: &'static [&'static str],
+    only: fn(&str) -> bool,
+    is_whole: bool,
     handles: Arc<HandleBudget>,
     folder: Option<OwnedFd>,
     entries: Vec<Entry>,
@@ -32,8 +34,40 @@ struct Entry {
 impl Folder {
     /// The folder at this path, with the files that are read of each entry; a file may lie deeper (`statistics/x`).
     pub fn new(path: PathBuf, files: &'static [&'static str], handles: &Arc<HandleBudget>) -> Self {
-        let (handles, entries) = (handles.clone(), Vec::new());
-        Folder { path, files, handles, folder: None, entries, buffer: Vec::new() }
+        Folder {
+            path,
+            files,
+            only: |_| true,
+            is_whole: true,
+            handles: handles.clone(),
+            folder: None,
+            entries: Vec::new(),
+            buffer: Vec::new(),
+        }
+    }
+
+    /// A folder of /sys, where one read of a file is enough: the kernel makes each in one piece, which is a page at
+    /// most (fs/sysfs/file.c, sysfs_kf_seq_show).
+    pub fn sysfs(path: PathBuf, files: &'static [&'static str], handles: &Arc<HandleBudget>) -> Self {
+        let mut folder = Folder::new(path, files, handles);
+        folder.is_whole = false;
+        folder
+    }
+
+    /// A folder whose entries are themselves the files, each with the place 0.
+    pub fn of_files(path: PathBuf, handles: &Arc<HandleBudget>) -> Self {
+        Folder::new(path, &[""], handles)
+    }
+
+    /// As before, of a folder of /sys.
+    pub fn of_attributes(path: PathBuf, handles: &Arc<HandleBudget>) -> Self {
+        Folder::sysfs(path, &[""], handles)
+    }
+
+    /// Passes over entries whose names are others.
+    pub fn only(mut self, only: fn(&str) -> bool) -> Self {
+        self.only = only;
+        self
     }
 
     /// Takes up entries that came and lets go of those that went; in the order in which the kernel lists them. An entry
@@ -43,7 +77,13 @@ impl Folder {
     /// What the kernel says; `NOENT` where there is no such folder.
     pub fn list(&mut self) -> Result<(), Errno> {
         self.entries.iter_mut().for_each(|entry| entry.is_present = false);
-        let listed = self.look();
+        let was_open = self.folder.is_some();
+        let mut listed = self.look();
+        // One that was removed lists nothing, and another may be in its place, as when a driver is loaded again.
+        if was_open && !self.entries.iter().any(|entry| entry.is_present) {
+            self.folder = None;
+            listed = self.look();
+        }
         let handles = &self.handles;
         self.entries.retain_mut(|entry| {
             if !entry.is_present {
@@ -51,8 +91,7 @@ impl Folder {
             }
             entry.is_present
         });
-        // An empty one may have been removed and made anew, as a driver does that is loaded again.
-        if listed.is_err() || self.entries.is_empty() {
+        if listed.is_err() {
             self.folder = None;
         }
         listed
@@ -71,12 +110,14 @@ impl Folder {
         };
         self.buffer.clear();
         self.buffer.reserve(8 << 10);
+        let (has_files, only) = (self.files == [""], self.only);
         let mut listing = RawDir::new(&folder, self.buffer.spare_capacity_mut());
         let mut place = 0;
         while let Some(entry) = listing.next() {
             let entry = entry?;
             let Ok(name) = entry.file_name().to_str() else { continue };
-            if name.starts_with('.') {
+            let is_file = entry.file_type() == FileType::RegularFile;
+            if name.starts_with('.') || is_file != has_files || !only(name) {
                 continue;
             }
             // An entry is nearly always where it was the last time.
@@ -118,9 +159,14 @@ impl Folder {
         &self.entries[entry].name
     }
 
+    /// The entry of this name.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.entries.iter().position(|entry| entry.name == name)
+    }
+
     /// The path of a file, which is given by its place in the list.
     pub fn file_path(&self, entry: usize, file: usize) -> PathBuf {
-        self.path.join(&self.entries[entry].name).join(self.files[file])
+        path(&self.path, &self.entries[entry].name, self.files[file])
     }
 
     /// The text of a file, which is given by its place in the list, without the newline at its end.
@@ -130,20 +176,34 @@ impl Folder {
     /// `INVAL` for the speed of an interface that is down.
     pub fn read(&mut self, entry: usize, file: usize) -> Result<&[u8], Errno> {
         let Entry { name, files, .. } = &mut self.entries[entry];
-        let path = || self.path.join(name.as_str()).join(self.files[file]);
+        let path = || path(&self.path, name, self.files[file]);
         let kept = &mut files[file];
-        let mut result = kept.read(&self.handles, path, &mut self.buffer, true);
+        // A driver that is loaded later brings files to devices that are there already.
+        if matches!(kept, KeptFile::Absent) {
+            *kept = KeptFile::Closed;
+        }
+        let mut result = kept.read(&self.handles, path, &mut self.buffer, self.is_whole);
         if result == Err(Errno::NODEV) {
             // The device went, and one of its name may have come (fs/kernfs/file.c, kernfs_get_active).
             kept.close(&self.handles);
-            result = kept.read(&self.handles, path, &mut self.buffer, true);
+            result = kept.read(&self.handles, path, &mut self.buffer, self.is_whole);
         }
         match result {
-            Ok(()) => Ok(self.buffer.trim_ascii_end()),
+            Ok(()) => Ok(self.last()),
             Err(Errno::NODEV) => Err(Errno::NOENT),
             Err(error) => Err(error),
         }
     }
+
+    /// What was read last, without the newline at its end.
+    pub fn last(&self) -> &[u8] {
+        self.buffer.trim_ascii_end()
+    }
+}
+
+fn path(folder: &Path, name: &str, file: &str) -> PathBuf {
+    let entry = folder.join(name);
+    if file.is_empty() { entry } else { entry.join(file) }
 }
 
 impl Drop for Folder {
@@ -169,6 +229,28 @@ pub fn names(path: &Path) -> Result<Vec<String>, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_has_either_devices_or_files() {
+        let path = std::env::temp_dir().join(format!("folder-of-files-{}", std::process::id()));
+        std::fs::create_dir_all(path.join("temp1")).unwrap();
+        std::fs::write(path.join("temp1_input"), "42\n").unwrap();
+        std::fs::write(path.join("uevent"), "").unwrap();
+        let handles = Arc::new(HandleBudget::new(10));
+        let names = |folder: &mut Folder| -> Vec<String> {
+            folder.list().unwrap();
+            (0..folder.len()).map(|i| folder.name(i).to_owned()).collect()
+        };
+        let mut devices = Folder::sysfs(path.clone(), &["label"], &handles);
+        assert_eq!(names(&mut devices), ["temp1"]);
+        assert_eq!(devices.read(0, 0), Err(Errno::NOENT));
+        std::fs::write(path.join("temp1/label"), "CPU\n").unwrap();
+        assert_eq!(devices.read(0, 0), Ok(&b"CPU"[..]), "what was absent is looked for again");
+        let mut files = Folder::of_attributes(path.clone(), &handles).only(|name| name.starts_with("temp"));
+        assert_eq!(names(&mut files), ["temp1_input"]);
+        assert_eq!(files.read(0, 0), Ok(&b"42"[..]));
+        std::fs::remove_dir_all(&path).unwrap();
+    }
 
     #[test]
     fn entries_come_and_go_and_their_handles_with_them() {

@@ -31,6 +31,32 @@ pub fn float(word: &[u8]) -> Option<f64> {
     std::str::from_utf8(word).ok()?.parse().ok()
 }
 
+/// A word that is a whole number, with a sign or in hexadecimal (`0x1003`), as attributes of devices are.
+pub fn integer(word: &[u8]) -> Option<i128> {
+    let digits = |text: &[u8]| number(text).map(i128::from);
+    match word {
+        [b'0', b'x' | b'X', digits @ ..] if (1..=16).contains(&digits.len()) && digits[0] != b'+' => {
+            let digits = std::str::from_utf8(digits).ok()?;
+            u64::from_str_radix(digits, 16).ok().map(i128::from)
+        }
+        [b'-', rest @ ..] => digits(rest).map(|n| -n),
+        word => digits(word),
+    }
+}
+
+/// Appends a name to that of a family, with one `_` for each run of what a family's name may not hold.
+pub fn push_name(family: &mut String, name: &str) {
+    let mut rest = name;
+    while !rest.is_empty() {
+        let is_word = |c: char| c.is_ascii_alphanumeric();
+        let (word, after) = rest.split_at(rest.find(|c| !is_word(c)).unwrap_or(rest.len()));
+        let (run, after) = after.split_at(after.find(is_word).unwrap_or(after.len()));
+        family.push_str(word);
+        family.push_str(if run.bytes().all(|b| b == b'_') { run } else { "_" });
+        rest = after;
+    }
+}
+
 /// The one number of a file that holds one; `max` is none.
 pub fn only_number(text: &[u8]) -> Option<u64> {
     number(text.trim_ascii())
@@ -79,6 +105,28 @@ mod tests {
         assert_eq!(number(b"12x"), None);
         assert_eq!(only_number(b"42\n"), Some(42));
         assert_eq!(only_number(b"max\n"), None);
+    }
+
+    #[test]
+    fn whole_numbers_have_signs_and_bases() {
+        let found = ["0x1003", "-125", "0", "18446744073709551615", "0xffffffffffffffff"]
+            .map(|word| integer(word.as_bytes()));
+        let most = i128::from(u64::MAX);
+        assert_eq!(found, [Some(4099), Some(-125), Some(0), Some(most), Some(most)]);
+        for word in ["", "0x", "0x+1", "--1", "1.5", "N/A (no PMA)", "0x10000000000000000"] {
+            assert_eq!(integer(word.as_bytes()), None, "{word}");
+        }
+    }
+
+    #[test]
+    fn names_of_families_hold_only_what_they_may() {
+        let name = |text: &str| {
+            let mut name = "node_".to_owned();
+            push_name(&mut name, text);
+            name
+        };
+        let found = ["package", "dram-0", "a__b", "a _-b é", "psys"].map(name);
+        assert_eq!(found, ["node_package", "node_dram_0", "node_a__b", "node_a_b_", "node_psys"]);
     }
 
     #[test]

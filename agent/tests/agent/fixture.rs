@@ -47,8 +47,9 @@ impl Fixture {
 
     /// What an agent with this plan makes of the node.
     pub(crate) fn scrape_with(&self, plan: Plan) -> Scraped {
-        let (_copy, mut scraper) = self.scraper(plan);
-        let exposition = scrape(&mut scraper);
+        let (copy, mut scraper) = self.scraper(plan);
+        // Where the copy is differs from run to run, and some families have the path of what they read as a label.
+        let exposition = parse(&text(&mut scraper).replace(copy.0.to_str().unwrap(), "")).unwrap();
         Scraped { exposition, files: scraper.files() }
     }
 
@@ -74,9 +75,13 @@ impl Fixture {
 
 /// What a scrape gives; what a collector notes of itself is in a part after its own.
 pub(crate) fn scrape(scraper: &mut Scraper) -> Exposition {
+    parse(&text(scraper)).unwrap()
+}
+
+fn text(scraper: &mut Scraper) -> String {
     let mut text = Vec::new();
     scraper.scrape(Part::All, Format::Text, &mut text);
-    parse(std::str::from_utf8(&text).unwrap()).unwrap()
+    String::from_utf8(text).unwrap()
 }
 
 /// What a scrape of a recorded node came to.
@@ -128,6 +133,9 @@ fn copy_folder(from: &Path, to: &Path) {
         let to = to.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {
             copy_folder(&entry.path(), &to);
+        } else if entry.file_type().unwrap().is_symlink() {
+            // Devices are links in /sys, and what they are linked to says what they are.
+            std::os::unix::fs::symlink(fs::read_link(entry.path()).unwrap(), to).unwrap();
         } else {
             fs::copy(entry.path(), to).unwrap();
         }
