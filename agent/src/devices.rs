@@ -205,7 +205,11 @@ impl Below {
     /// # Errors
     /// That thing.
     pub fn result(&mut self) -> Result<(), CollectError> {
-        self.parents.iter_mut().fold(Ok(()), |result, (_, devices)| result.and(devices.result()))
+        let mut result = Ok(());
+        for (_, devices) in &mut self.parents {
+            result = result.and(devices.result());
+        }
+        result
     }
 }
 

@@ -125,9 +125,13 @@ impl<'a> Attribute<'a> {
         family.clear();
         family.push_str("node_hwmon_");
         family.push_str(kind);
-        if !property.is_empty() && !(property == "input" && is_value) {
-            family.push('_');
-            push_clean(family, property);
+        match property {
+            "" => {}
+            "input" if is_value => {}
+            property => {
+                family.push('_');
+                push_clean(family, property);
+            }
         }
         family.push_str(suffix);
         let kind = if suffix.ends_with("_total") { Kind::Counter } else { Kind::Gauge };
