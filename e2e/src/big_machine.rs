@@ -152,7 +152,7 @@ impl BigMachine {
         ["online", "present", "possible"]
             .iter()
             .try_for_each(|file| put(&cpus.join(file), &format!("0-{last}\n")))?;
-        put(&cpus.join("isolated"), "\n")
+        ["isolated", "offline"].iter().try_for_each(|file| put(&cpus.join(file), "\n"))
     }
 
     fn interface_folders(&self, sys: &Path) -> Result<()> {

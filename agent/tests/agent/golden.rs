@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use agent::collector::COLLECTORS;
 use agent::compare::{Exposition, Family};
+use agent::metric::push_label;
 use agent::plan::Families;
 
 use crate::fixture::Fixture;
@@ -55,7 +56,12 @@ fn text(exposition: &Exposition, families: &[&str]) -> String {
         };
         writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}").unwrap();
         for (labels, value) in series {
-            let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+            let label = |(name, value): &(String, String)| {
+                let mut text = Vec::new();
+                push_label(&mut text, name, value);
+                String::from_utf8(text).unwrap()
+            };
+            let labels: Vec<_> = labels.iter().map(label).collect();
             let braces = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
             let value = if OF_THIS_MACHINE.contains(name) { 0.0 } else { *value };
             writeln!(text, "{name}{braces} {value}").unwrap();
