@@ -24,4 +24,5 @@ pub mod transform;
 
 pub mod compare;
 pub mod expose;
+pub mod log;
 pub mod telemetry;

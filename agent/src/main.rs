@@ -3,24 +3,27 @@
 use std::sync::{Arc, Mutex};
 
 use agent::config::Config;
-use agent::expose::{Exposition, serve};
+use agent::expose::{Exposition, Listener, WebConfig, serve};
 use agent::flags::Flags;
 use agent::follow_pods;
 use agent::health::Health;
 use agent::last_good::LastGood;
+use agent::log;
 use agent::plan::Plan;
 use agent::scrape::Scraper;
 use agent::source::file::HandleBudget;
 use agent::source::kubelet::Kubelet;
 use agent::subscribe::Subscription;
-use agent::telemetry::{Telemetry, log_to_stderr};
+use agent::telemetry::Telemetry;
 use anyhow::Context as _;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> anyhow::Result<()> {
     let flags = Flags::from_args();
-    log_to_stderr(&flags.log_level);
+    log::to_stderr(&flags.log_level, flags.log_format);
+    for warning in &flags.warnings {
+        tracing::warn!("{warning}");
+    }
     // One thread for requests and one for the scrape are all that there is to do at once.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -32,7 +35,11 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn run(flags: Flags) -> anyhow::Result<()> {
-    let telemetry = Arc::new(Telemetry::new().context("own metrics")?);
+    let mut telemetry = Telemetry::new().context("own metrics")?;
+    if flags.disable_exporter_metrics {
+        telemetry.disable_exporter_metrics();
+    }
+    let telemetry = Arc::new(telemetry);
     let budget = HandleBudget::from_limits();
     let plan = Plan::waiting(&flags.overlay);
     let scraper = Scraper::new(
@@ -76,11 +83,17 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
     let rootfs = flags.paths.rootfs.clone();
     tokio::spawn(follow_pods::run(scraper.clone(), kubelet, rootfs, telemetry.clone(), health));
 
-    let exposition = Exposition::new(scraper, telemetry, flags.telemetry_path.clone(), flags.max_requests);
+    let mut exposition =
+        Exposition::new(scraper, telemetry.clone(), flags.telemetry_path.clone(), flags.max_requests);
+    let mut scheme = "http";
+    if let Some(path) = &flags.web_config {
+        let web = Arc::new(WebConfig::open(path.clone(), telemetry).context("--web.config.file")?);
+        scheme = if web.is_tls() { "https" } else { "http" };
+        exposition = exposition.behind(web);
+    }
     let exposition = Arc::new(exposition);
-    for address in &flags.listen {
-        let listener = listen(address).await.with_context(|| format!("--web.listen-address={address}"))?;
-        tracing::info!("serving on http://{}{}", listener.local_addr()?, flags.telemetry_path);
+    for listener in listeners(&flags).await? {
+        tracing::info!("serving on {scheme}://{}{}", listener.address(), flags.telemetry_path);
         tokio::spawn(serve(listener, exposition.clone()));
     }
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -91,11 +104,14 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An address without a host is every address, of both families where the node has both.
-async fn listen(address: &str) -> std::io::Result<TcpListener> {
-    let Some(port) = address.strip_prefix(':') else { return TcpListener::bind(address).await };
-    match TcpListener::bind(format!("[::]:{port}")).await {
-        Ok(listener) => Ok(listener),
-        Err(_) => TcpListener::bind(format!("0.0.0.0:{port}")).await,
+async fn listeners(flags: &Flags) -> anyhow::Result<Vec<Listener>> {
+    if flags.systemd_socket {
+        return Listener::from_systemd().context("--web.systemd-socket");
     }
+    let mut listeners = Vec::new();
+    for address in &flags.listen {
+        let listener = Listener::bind(address).await;
+        listeners.push(listener.with_context(|| format!("--web.listen-address={address}"))?);
+    }
+    Ok(listeners)
 }

@@ -1,5 +1,6 @@
 //! One scrape: collect → transform → expose.
 
+mod selection;
 mod thread;
 
 use std::collections::HashMap;
@@ -24,6 +25,7 @@ use crate::source::links::LinkedContainer;
 use crate::source::network::Networks;
 use crate::telemetry::Telemetry;
 use crate::transform::Rows;
+pub use selection::{Selection, SelectionError};
 use thread::CollectorThread;
 
 /// What a request asks for.
@@ -190,8 +192,39 @@ impl Scraper {
     /// Measures, and writes the exposition.
     pub fn scrape(&mut self, part: Part, format: Format, out: &mut Vec<u8>) {
         self.gather(part);
-        self.expose(format, out);
         self.telemetry.scraped(part.word(), self.samples.len());
+        self.write(part, format, out);
+    }
+
+    /// The same of the collectors that are selected.
+    ///
+    /// # Errors
+    /// Where one is selected by name that does not run; nothing is measured.
+    pub fn scrape_selected(
+        &mut self,
+        part: Part,
+        selection: Selection,
+        format: Format,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SelectionError> {
+        if selection == Selection::ALL {
+            self.scrape(part, format, out);
+            return Ok(());
+        }
+        selection.check(|index| self.running.iter().any(|r| r.index == index))?;
+        self.gather_selected(part, selection);
+        self.write(part, format, out);
+        Ok(())
+    }
+
+    fn write(&self, part: Part, format: Format, out: &mut Vec<u8>) {
+        self.expose(format, out);
+        if part.has_node() {
+            text::own(out, format, &self.telemetry.gather_build());
+        }
+        if part.has_node() || part.has_agent() {
+            text::own(out, format, &self.telemetry.gather_exporter());
+        }
         if part.has_agent() {
             text::own(out, format, &self.telemetry.gather());
         }
@@ -200,13 +233,21 @@ impl Scraper {
 
     /// Collects, and brings the rows up to date.
     pub fn gather(&mut self, part: Part) {
+        self.gather_selected(part, Selection::ALL);
+    }
+
+    fn gather_selected(&mut self, part: Part, selection: Selection) {
         self.samples.clear();
         if part.has_cgroups() && self.running.iter().any(|r| matches!(r.collector, Runner::Cgroups(_))) {
             self.refresh();
         }
         for i in 0..self.running.len() {
-            let is_cgroups = matches!(self.running[i].collector, Runner::Cgroups(_));
-            if if is_cgroups { part.has_cgroups() } else { part.has_node() } {
+            let Running { index, collector, .. } = &self.running[i];
+            let is_of_part = match collector {
+                Runner::Cgroups(_) => part.has_cgroups(),
+                Runner::Node(_) | Runner::Thread(_) => part.has_node(),
+            };
+            if is_of_part && selection.has(*index) {
                 self.collect(i);
             }
         }

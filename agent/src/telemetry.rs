@@ -1,4 +1,6 @@
-//! The agent's own metrics and logs.
+//! The agent's own metrics.
+
+mod exporter;
 
 use std::sync::Mutex;
 
@@ -9,16 +11,21 @@ use crate::collector::CollectError;
 use crate::source::cgroup::CgroupTree;
 use crate::source::kubelet::KubeletError;
 use crate::source::network::Networks;
+use exporter::Exporter;
+pub use exporter::{InFlight, NODE_EXPORTER_VERSION};
 
 /// Everything that the agent says of itself.
 pub struct Telemetry {
     registry: Registry,
+    exporter: Exporter,
+    has_exporter_metrics: bool,
     collector_success: IntGaugeVec,
     collector_duration: GaugeVec,
     collector_errors: IntCounterVec,
     scrapes: IntCounterVec,
     series: IntGaugeVec,
     refused: IntCounter,
+    web_config: IntCounterVec,
     cgroups: IntGauge,
     cgroups_watched: IntGauge,
     handles: IntGauge,
@@ -71,6 +78,12 @@ impl Telemetry {
             refused: register(
                 &registry,
                 IntCounter::with_opts(opts("requests_refused_total", "Requests beyond --web.max-requests."))?,
+            )?,
+            web_config: int_counter_vec(
+                &registry,
+                "web_config_changes_total",
+                "Changes of --web.config.file by what became of them.",
+                &["result"],
             )?,
             cgroups: int_gauge(&registry, "cgroups", "Cgroups of the kubelet, and the root.")?,
             cgroups_watched: int_gauge(
@@ -125,8 +138,13 @@ impl Telemetry {
                 &["source"],
             )?,
             failed: Mutex::default(),
+            exporter: Exporter::new()?,
+            has_exporter_metrics: true,
             registry,
         };
+        for result in ["applied", "refused"] {
+            telemetry.web_config.with_label_values(&[result]);
+        }
         for reason in KubeletError::REASONS {
             telemetry.kubelet_errors.with_label_values(&[reason]);
         }
@@ -136,6 +154,31 @@ impl Telemetry {
     /// As the `prometheus` crate gathers them.
     pub fn gather(&self) -> Vec<MetricFamily> {
         self.registry.gather()
+    }
+
+    /// What node_exporter says of its build.
+    pub fn gather_build(&self) -> Vec<MetricFamily> {
+        self.exporter.build()
+    }
+
+    /// What node_exporter says of its process and requests; nothing with `--web.disable-exporter-metrics`.
+    pub fn gather_exporter(&self) -> Vec<MetricFamily> {
+        if self.has_exporter_metrics { self.exporter.own() } else { Vec::new() }
+    }
+
+    /// From now on, process and requests are left out.
+    pub fn disable_exporter_metrics(&mut self) {
+        self.has_exporter_metrics = false;
+    }
+
+    /// A request for metrics has come; it is being served until this is dropped.
+    pub fn begin_request(&self) -> InFlight {
+        self.exporter.begin()
+    }
+
+    /// A request for metrics was answered with this status.
+    pub fn answered(&self, code: u16) {
+        self.exporter.answered(code);
     }
 
     /// A collector of containers has run.
@@ -182,6 +225,11 @@ impl Telemetry {
     /// A request was one too many.
     pub fn refused(&self) {
         self.refused.inc();
+    }
+
+    /// The web configuration has changed, and the change was taken up or refused.
+    pub fn web_config(&self, is_taken: bool) {
+        self.web_config.with_label_values(&[if is_taken { "applied" } else { "refused" }]).inc();
     }
 
     /// How the tree stands.
@@ -266,11 +314,4 @@ fn int_counter_vec(
     labels: &[&str],
 ) -> Result<IntCounterVec, prometheus::Error> {
     register(registry, IntCounterVec::new(opts(name, help), labels)?)
-}
-
-/// Where the log goes and how much of it there is.
-pub fn log_to_stderr(level: &str) {
-    // Libraries speak of every frame and every file.
-    let filter = tracing_subscriber::EnvFilter::new(format!("warn,agent={level},exporter_agent={level}"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
 }

@@ -17,7 +17,11 @@ mod http;
 mod kubelet;
 #[path = "agent/list.rs"]
 mod list;
+#[path = "agent/node_exporter.rs"]
+mod node_exporter;
 #[path = "agent/profile.rs"]
 mod profile;
 #[path = "agent/stream.rs"]
 mod stream;
+#[path = "agent/web_config.rs"]
+mod web_config;

@@ -17,7 +17,8 @@ pub(super) const COLLECTOR: Collector = Collector {
             OptionKind::Regex,
             r"^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$",
             "Devices to leave out.",
-        ),
+        )
+        .deprecated(&["collector.diskstats.ignored-devices"]),
         OptionDesc::new("deviceInclude", OptionKind::Regex, "", "Devices to give, and no others."),
     ],
     exclusive: &[("deviceExclude", "deviceInclude")],

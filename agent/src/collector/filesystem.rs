@@ -30,7 +30,8 @@ pub(super) const COLLECTOR: Collector = Collector {
             OptionKind::Regex,
             "^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)",
             "Mount points to leave out.",
-        ),
+        )
+        .deprecated(&["collector.filesystem.ignored-mount-points"]),
         OptionDesc::new("mountPointsInclude", OptionKind::Regex, "", "Mount points to give, and no others."),
         OptionDesc::new(
             "fsTypesExclude",
@@ -38,7 +39,8 @@ pub(super) const COLLECTOR: Collector = Collector {
             "^(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|fusectl|hugetlbfs|iso9660|mqueue|\
                       nsfs|overlay|proc|procfs|pstore|rpc_pipefs|securityfs|selinuxfs|squashfs|erofs|sysfs|tracefs)$",
             "Types of file systems to leave out.",
-        ),
+        )
+        .deprecated(&["collector.filesystem.ignored-fs-types"]),
         OptionDesc::new(
             "fsTypesInclude",
             OptionKind::Regex,

@@ -12,8 +12,10 @@ pub(super) const COLLECTOR: Collector = Collector {
     families: FAMILIES,
     named: &[],
     options: &[
-        OptionDesc::new("deviceExclude", OptionKind::Regex, "", "Interfaces to leave out."),
-        OptionDesc::new("deviceInclude", OptionKind::Regex, "", "Interfaces to give, and no others."),
+        OptionDesc::new("deviceExclude", OptionKind::Regex, "", "Interfaces to leave out.")
+            .deprecated(&["collector.netdev.device-blacklist"]),
+        OptionDesc::new("deviceInclude", OptionKind::Regex, "", "Interfaces to give, and no others.")
+            .deprecated(&["collector.netdev.device-whitelist"]),
     ],
     exclusive: &[("deviceExclude", "deviceInclude")],
     run: Run::Node {

@@ -1,0 +1,245 @@
+//! Requests to answers: paths, who may ask, limits, compression.
+
+use std::io::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{
+    ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+};
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::flight::Flights;
+use super::negotiate;
+use super::pool::Pool;
+use super::serve::Unsent;
+use super::text::Format;
+use super::web_config::{Gate, Refusal, WebConfig};
+use crate::scrape::{Part, Scraper, Selection, SelectionError};
+use crate::telemetry::{InFlight, Telemetry};
+
+/// What the server answers with.
+pub struct Exposition {
+    scraper: Arc<Mutex<Scraper>>,
+    telemetry: Arc<Telemetry>,
+    texts: Flights<Asked, Result<Bytes, SelectionError>>,
+    packed: Flights<Asked, Bytes>,
+    pool: Pool,
+    requests: Arc<Semaphore>,
+    telemetry_path: String,
+    gate: Option<Gate>,
+}
+
+/// What requests must agree in to share an answer.
+type Asked = (Part, Selection, Format);
+
+/// An answer on its way. It keeps its place among the requests until its last byte is written, so that slow readers, too,
+/// are bounded in number: the server lets go of a body once it has its bytes, and of the bytes once they are sent.
+struct Answer {
+    text: Bytes,
+    _place: OwnedSemaphorePermit,
+    _in_flight: InFlight,
+    /// Dropped with the last byte, which the connection sees.
+    _sending: mpsc::Sender<()>,
+}
+
+impl AsRef<[u8]> for Answer {
+    fn as_ref(&self) -> &[u8] {
+        &self.text
+    }
+}
+
+impl Exposition {
+    /// Answers from this scraper, to so many requests at a time, or to any number.
+    pub fn new(
+        scraper: Arc<Mutex<Scraper>>,
+        telemetry: Arc<Telemetry>,
+        telemetry_path: String,
+        max_requests: impl Into<Option<usize>>,
+    ) -> Self {
+        let most = max_requests.into().unwrap_or(Semaphore::MAX_PERMITS).min(Semaphore::MAX_PERMITS);
+        Exposition {
+            scraper,
+            telemetry,
+            texts: Flights::default(),
+            packed: Flights::default(),
+            pool: Pool::default(),
+            requests: Arc::new(Semaphore::new(most)),
+            telemetry_path,
+            gate: None,
+        }
+    }
+
+    /// Answers only whom this configuration lets in.
+    pub fn behind(self, web: Arc<WebConfig>) -> Self {
+        Exposition { gate: Some(Gate::new(web)), ..self }
+    }
+
+    pub(super) fn web_config(&self) -> Option<&Arc<WebConfig>> {
+        self.gate.as_ref().map(Gate::config)
+    }
+
+    pub(super) async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        unsent: mpsc::Sender<Unsent>,
+    ) -> Response<Full<Bytes>> {
+        let Some(gate) = &self.gate else { return self.clone().admitted(request, unsent).await };
+        // Who asks whether the agent is well need not be known, and is told no more than that.
+        let is_open = matches!(request.uri().path(), "/-/healthy" | "/-/ready");
+        let (loaded, refusal) = gate.admit(request.headers(), is_open, Instant::now()).await;
+        let mut response = match refusal {
+            None => self.clone().admitted(request, unsent).await,
+            Some(refusal) => refused(refusal),
+        };
+        for (name, value) in loaded.headers() {
+            response.headers_mut().insert(name, value.clone());
+        }
+        response
+    }
+
+    async fn admitted(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        unsent: mpsc::Sender<Unsent>,
+    ) -> Response<Full<Bytes>> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        let path = request.uri().path();
+        let part = match path.strip_prefix(self.telemetry_path.as_str()) {
+            Some("" | "/") => Part::All,
+            Some("/node") => Part::Node,
+            Some("/cadvisor") => Part::Cadvisor,
+            Some("/agent") => Part::Agent,
+            _ => return self.other(path),
+        };
+        let selection = match Selection::parse(request.uri().query().unwrap_or_default()) {
+            Ok(selection) => selection,
+            Err(error) => return plain(StatusCode::BAD_REQUEST, &error.to_string()),
+        };
+        let in_flight = self.telemetry.begin_request();
+        let Ok(place) = self.requests.clone().try_acquire_owned() else {
+            self.telemetry.refused();
+            return self.counted(busy("too many requests at a time; raise --web.max-requests\n"));
+        };
+        let (format, gzip) = (negotiate::format(request.headers()), negotiate::gzip(request.headers()));
+        let body = match self.body((part, selection, format), gzip).await {
+            Some(Ok(body)) => body,
+            Some(Err(error)) => return plain(StatusCode::BAD_REQUEST, &error.to_string()),
+            None => {
+                let failed = "the scrape failed; see the agent's log\n";
+                return self.counted(plain(StatusCode::INTERNAL_SERVER_ERROR, failed));
+            }
+        };
+        let (sending, sent) = mpsc::channel(1);
+        // One answer at a time is under way on a connection; a second one in its queue waits no longer than the first.
+        let _ = unsent.try_send(sent);
+        let body = Answer { text: body, _place: place, _in_flight: in_flight, _sending: sending };
+        let mut response = Response::new(Full::new(Bytes::from_owner(body)));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+        headers.insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
+        if gzip {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        self.counted(response)
+    }
+
+    /// Counts an answer to a request for metrics.
+    fn counted(&self, response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+        self.telemetry.answered(response.status().as_u16());
+        response
+    }
+
+    /// The answer, shared with the requests that overlap: one collection for all encodings.
+    async fn body(self: &Arc<Self>, asked: Asked, gzip: bool) -> Option<Result<Bytes, SelectionError>> {
+        let this = self.clone();
+        let text = match self.texts.get(asked, move || this.scrape(asked)).await? {
+            Ok(text) if gzip => text,
+            answer => return Some(answer),
+        };
+        let this = self.clone();
+        self.packed.get(asked, move || this.pack(&text)).await.map(Ok)
+    }
+
+    fn scrape(&self, (part, selection, format): Asked) -> Result<Bytes, SelectionError> {
+        let mut text = self.pool.take();
+        let mut scraper = self.scraper.lock().unwrap_or_else(PoisonError::into_inner);
+        match scraper.scrape_selected(part, selection, format, &mut text) {
+            Ok(()) => Ok(self.pool.lend(text)),
+            Err(error) => {
+                self.pool.give_back(text);
+                Err(error)
+            }
+        }
+    }
+
+    fn pack(&self, text: &[u8]) -> Bytes {
+        let mut encoder = GzEncoder::new(self.pool.take(), Compression::fast());
+        // Writing to memory does not fail.
+        self.pool.lend(encoder.write_all(text).and_then(|()| encoder.finish()).unwrap_or_default())
+    }
+
+    fn other(&self, path: &str) -> Response<Full<Bytes>> {
+        match path {
+            "/-/healthy" => plain(StatusCode::OK, "healthy\n"),
+            "/-/ready" => plain(StatusCode::OK, "ready\n"),
+            "/" => {
+                let mut response = plain(StatusCode::OK, &landing(&self.telemetry_path));
+                response
+                    .headers_mut()
+                    .insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+                response
+            }
+            _ => plain(StatusCode::NOT_FOUND, "not found; see /\n"),
+        }
+    }
+}
+
+fn refused(refusal: Refusal) -> Response<Full<Bytes>> {
+    match refusal {
+        Refusal::Unauthorized => {
+            let mut response = plain(StatusCode::UNAUTHORIZED, "Unauthorized\n");
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic"));
+            response
+        }
+        Refusal::TooMany => plain(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests\n"),
+        Refusal::Busy => busy("too many passwords wait to be checked\n"),
+    }
+}
+
+fn busy(text: &str) -> Response<Full<Bytes>> {
+    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, text);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+fn landing(path: &str) -> String {
+    let links = [
+        ("", "everything"),
+        ("/node", "the machine"),
+        ("/cadvisor", "containers"),
+        ("/agent", "the agent itself"),
+    ];
+    let items: String = links
+        .iter()
+        .map(|(part, what)| format!("<li><a href=\"{path}{part}\">{path}{part}</a> {what}</li>"))
+        .collect();
+    let version = env!("CARGO_PKG_VERSION");
+    format!("<!doctype html><title>exporter-agent</title><h1>exporter-agent {version}</h1><ul>{items}</ul>\n")
+}
