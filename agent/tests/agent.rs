@@ -21,6 +21,8 @@ mod list;
 mod node_exporter;
 #[path = "agent/profile.rs"]
 mod profile;
+#[path = "agent/program.rs"]
+mod program;
 #[path = "agent/stream.rs"]
 mod stream;
 #[path = "agent/web_config.rs"]
