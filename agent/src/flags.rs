@@ -15,6 +15,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::log::LogFormat;
 use crate::plan::Overlay;
+use crate::prepare_last_good::{self, Preparation};
 use crate::source::Paths;
 use crate::source::file::HandleBudget;
 use crate::source::kubelet::{Kubelet, KubeletOptions};
@@ -61,16 +62,32 @@ pub struct Flags {
     pub warnings: Vec<String>,
 }
 
-impl Flags {
+/// What the program is started for.
+#[derive(Clone, Debug)]
+pub enum Invocation {
+    /// To measure and to serve.
+    Serve(Box<Flags>),
+    /// To make the folder for the last good configuration.
+    Prepare(Preparation),
+}
+
+impl Invocation {
     /// Reads the program's arguments; ends the program where they make no sense or ask for help.
     pub fn from_args() -> Self {
-        let read =
-            || from_matches(&command::command().get_matches_from(arguments::expand(std::env::args_os())?));
-        read().unwrap_or_else(|message: String| {
-            command::command().error(ErrorKind::ValueValidation, message).exit()
-        })
+        let read = || -> Result<Self, String> {
+            let arguments = arguments::expand(std::env::args_os())?;
+            let matches = command::command().get_matches_from(arguments);
+            let preparation = matches.subcommand_matches(prepare_last_good::NAME);
+            match preparation.and_then(Preparation::from_matches) {
+                Some(preparation) => Ok(Invocation::Prepare(preparation)),
+                None => Ok(Invocation::Serve(Box::new(from_matches(&matches)?))),
+            }
+        };
+        read().unwrap_or_else(|message| command::command().error(ErrorKind::ValueValidation, message).exit())
     }
+}
 
+impl Flags {
     /// Reads these arguments, without the program's name.
     ///
     /// # Errors

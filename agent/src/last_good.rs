@@ -44,6 +44,10 @@ struct Stored {
 
 const FORMAT: u32 = 1;
 const NAME: &str = "last-good.json";
+const NEW: &str = "last-good.json.new";
+
+/// Every file that is ever in the folder.
+pub const FILES: [&str; 2] = [NAME, NEW];
 
 impl LastGood {
     /// In this folder.
@@ -76,7 +80,7 @@ impl LastGood {
     /// What the kernel says, with the file.
     pub fn store(&self, in_force: &InForce) -> io::Result<()> {
         let write = || {
-            let new = self.folder.join(format!("{NAME}.new"));
+            let new = self.folder.join(NEW);
             let mut file = File::create(&new)?;
             serde_json::to_writer(&mut file, &Stored { format: FORMAT, in_force: in_force.clone() })?;
             file.flush()?;

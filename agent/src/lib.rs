@@ -9,6 +9,7 @@ pub mod in_force;
 pub mod judge;
 pub mod last_good;
 pub mod plan;
+pub mod prepare_last_good;
 pub mod subscribe;
 
 pub mod collector;

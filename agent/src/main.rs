@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use agent::config::Config;
 use agent::expose::{Exposition, Listener, WebConfig, serve};
-use agent::flags::Flags;
+use agent::flags::{Flags, Invocation};
 use agent::follow_pods;
 use agent::health::Health;
 use agent::last_good::LastGood;
@@ -19,7 +19,10 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> anyhow::Result<()> {
-    let flags = Flags::from_args();
+    let flags = match Invocation::from_args() {
+        Invocation::Serve(flags) => *flags,
+        Invocation::Prepare(preparation) => return Ok(preparation.run()?),
+    };
     log::to_stderr(&flags.log_level, flags.log_format);
     for warning in &flags.warnings {
         tracing::warn!("{warning}");

@@ -24,6 +24,9 @@ const WRONG: &[(&str, &str)] = &[
     ("agent.hostNetwork=true", "hostNetwork"),
     ("agent.operatorAddress=host:9443", "/agent/operatorAddress"),
     ("agent.defaultAfter=soon", "/agent/defaultAfter"),
+    ("agent.lastGood.hostPath=var/lib/x", "/agent/lastGood/hostPath"),
+    ("agent.lastGood.hostPath=/", "/agent/lastGood/hostPath"),
+    ("agent.lastGood.hostPath=/var/../etc", "/agent/lastGood/hostPath"),
     ("agent.kubelet.verify=maybe", "'clusterCA', 'caBundle', 'insecureSkipVerify'"),
     ("agent.kubelet.verify=caBundle", "agent.kubelet.caBundle.configMap"),
     ("agent.kubelet.caBundle.configMap=ca", "agent.kubelet.verify"),
@@ -45,8 +48,11 @@ const WRONG: &[(&str, &str)] = &[
     ),
 ];
 
-/// Where the agent sees the node, and nothing else of it.
+/// Where the agent sees the node; what it may write is checked by itself.
 const HOST_PATHS: &[(&str, &str)] = &[("/proc", "/host/proc"), ("/sys", "/host/sys"), ("/", "/host/root")];
+
+/// Where the agent keeps its last good configuration.
+const LAST_GOOD: &str = "/var/lib/exporter-agent";
 
 /// Runs every check and says what was checked. With `UPDATE_EXPECT=1` what is generated is written anew.
 pub fn check() -> Result<String> {
@@ -192,19 +198,49 @@ fn pods_are_confined(pod: &Value, is_agent: bool) -> Result<()> {
     ensure!(*said == expected, "securityContext of the container: {said}");
     ensure!(container["resources"]["requests"]["memory"].is_string(), "no memory is requested");
 
-    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let mut host_paths = Vec::new();
     for volume in list(&pod["volumes"]).iter().filter(|it| it["hostPath"].is_object()) {
         let mounts = list(&container["volumeMounts"]);
         let mount =
             mounts.iter().find(|it| it["name"] == volume["name"]).context("a volume that nobody mounts")?;
+        if volume["name"] == "last-good" {
+            ensure!(is_agent && mount["mountPath"] == LAST_GOOD, "what can be written: {mount}");
+            continue;
+        }
         ensure!(mount["readOnly"] == true, "{} can be written", mount["mountPath"]);
         host_paths.push((volume["hostPath"]["path"].clone(), mount["mountPath"].clone()));
     }
     let expected: &[_] = if is_agent { HOST_PATHS } else { &[] };
     let expected: Vec<_> = expected.iter().map(|(from, to)| (json!(from), json!(to))).collect();
     ensure!(host_paths == expected, "mounts of the node: {host_paths:?}");
+    last_good_is_prepared(pod)
+}
+
+/// A directory of the node is for the agent alone, and what is root makes it and sees nothing else of the node.
+fn last_good_is_prepared(pod: &Value) -> Result<()> {
+    let volumes = list(&pod["volumes"]);
+    let volume = volumes.iter().find(|it| it["name"] == "last-good" && it["hostPath"].is_object());
+    let containers = list(&pod["initContainers"]);
+    let preparing = containers.iter().position(|it| it["name"] == "prepare-last-good");
+    ensure!(volume.is_some() == preparing.is_some(), "a directory of the node without what prepares it");
+    let (Some(volume), Some(preparing)) = (volume, preparing) else { return Ok(()) };
+    ensure!(volume["hostPath"]["type"] == "DirectoryOrCreate", "{volume}");
+    ensure!(preparing == 0, "other containers find a directory that is not prepared");
+    let container = &containers[0];
+    let expected = json!({
+        "runAsNonRoot": false, "runAsUser": 0, "runAsGroup": 0, "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"], "add": ["CHOWN"]},
+    });
+    ensure!(container["securityContext"] == expected, "securityContext: {}", container["securityContext"]);
+    let expected = json!([{"name": "last-good", "mountPath": LAST_GOOD}]);
+    ensure!(container["volumeMounts"] == expected, "mounts: {}", container["volumeMounts"]);
+    let owner = "--owner=65532:65532";
+    ensure!(list(&container["args"]).iter().any(|it| it == owner), "not {owner}: {}", container["args"]);
     Ok(())
+}
+
+fn list(value: &Value) -> Vec<Value> {
+    value.as_array().cloned().unwrap_or_default()
 }
 
 fn roles_are_small(role: &Value) -> Result<()> {

@@ -17,6 +17,9 @@ mod grant;
 #[path = "e2e/installed.rs"]
 mod installed;
 #[cfg(target_os = "linux")]
+#[path = "e2e/last_good.rs"]
+mod last_good;
+#[cfg(target_os = "linux")]
 #[path = "e2e/monitoring.rs"]
 mod monitoring;
 #[cfg(target_os = "linux")]
@@ -70,6 +73,9 @@ const TESTS: &[Test] = &[
     test!(chart::a_policy_acts_through_the_chart_and_survives_upgrade_rollback_and_uninstall),
     test!(chart::helm_4_installs_and_upgrades_too),
     test!(chart::pod_security_that_refuses_the_agent_says_so_in_an_event),
+    test!(last_good::on_a_host_path_it_outlives_the_pod),
+    test!(last_good::without_one_a_new_pod_exposes_the_machine_only_until_it_hears_the_operator),
+    test!(last_good::a_directory_of_somebody_else_is_refused_in_the_status_of_the_pod),
     // Before there is a Prometheus operator.
     test!(monitoring::without_the_kinds_of_monitors_the_chart_installs_and_an_upgrade_makes_them_later),
     test!(monitoring::the_installed_chart_is_found_and_answers_in_promql_for_both_nodes),

@@ -3,7 +3,7 @@
 use clap::{Arg, ArgAction, Command};
 
 use super::{collectors, switch, unused};
-use crate::duration;
+use crate::{duration, prepare_last_good};
 
 fn value(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).help(help).action(ArgAction::Set)
@@ -14,6 +14,9 @@ pub(super) fn command() -> Command {
     let command = Command::new("exporter-agent")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Measures this node and exposes what the policies ask for. Without --operator and --config: everything.")
+        .subcommand(prepare_last_good::command())
+        .args_conflicts_with_subcommands(true)
+        .disable_help_subcommand(true)
         // Where kingpin refuses a flag that is repeated, the last one holds.
         .args_override_self(true)
         .arg(Arg::new("help-long").long("help-long").hide(true).action(ArgAction::HelpLong));

@@ -20,7 +20,7 @@ annotations:
 {{- end }}
 {{- end }}
 
-{{/* What a pod has beside containers and volumes. Takes root and component. */}}
+{{/* What a pod has beside containers and volumes. Takes root and component, and initContainers before those of the values. */}}
 {{- define "exporter-operator.podSettings" -}}
 {{- $values := get .root.Values .component -}}
 serviceAccountName: {{ include "exporter-operator.serviceAccount" . }}
@@ -44,7 +44,7 @@ terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
 securityContext:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with $values.extraInitContainers }}
+{{- with concat (default (list) .initContainers) $values.extraInitContainers }}
 initContainers:
   {{- toYaml . | nindent 2 }}
 {{- end }}

@@ -15,7 +15,7 @@ use crate::release::{DEPLOYMENT, Release, level};
 const CHANGE: &[&str] = &["--set=agent.logLevel=debug,operator.replicas=2"];
 
 /// Something that only a policy does: a label that shows and a family that does not.
-const POLICY: &str = r#"{
+pub(crate) const POLICY: &str = r#"{
     "apiVersion": "exporter-operator.dev/v1alpha1", "kind": "ExporterPolicy", "metadata": {"name": "of-the-chart"},
     "spec": {"labels": {"podLabels": ["app.kubernetes.io/component"]}, "metrics": {"exclude": ["container_spec_.*"]}}
 }"#;
@@ -117,7 +117,7 @@ fn exposes(cluster: &Cluster, agent: &Agent) -> Result<()> {
 }
 
 /// Waits until the policy holds at the agent; returns this agent.
-fn acts(cluster: &Cluster) -> Result<Agent> {
+pub(crate) fn acts(cluster: &Cluster) -> Result<Agent> {
     let agent = Agent::first(cluster)?;
     wait_for("the policy to hold", PATIENCE, || {
         let all = agent.scrape(cluster, "/metrics")?;

@@ -35,12 +35,20 @@ pub(crate) fn restart_operator(cluster: &Cluster) -> Result<()> {
 
 /// Kills the agent's process and waits until its container is ready again.
 pub(crate) fn restart_agent(cluster: &Cluster, agent: &Agent) -> Result<()> {
-    restart(
-        cluster,
-        "exporter-agent",
-        &format!("exporter-agent --web.listen-address=0.0.0.0:{}", product::AGENT_PORT),
-    )
-    .with_context(|| format!("the agent of {}", agent.node))
+    restart(cluster, "exporter-agent", "exporter-agent --web.listen-address=")
+        .with_context(|| format!("the agent of {}", agent.node))
+}
+
+/// Takes the operator away, or brings it back; waits until that is so.
+pub(crate) fn scale_operator(cluster: &Cluster, replicas: u8) -> Result<()> {
+    let deployment = "deployment/exporter-operator";
+    cluster.kubectl.run(&["scale", deployment, "-n", NAMESPACE, &format!("--replicas={replicas}")])?;
+    cluster.kubectl.rollout(deployment, NAMESPACE, PATIENCE)?;
+    wait_for("so many operators", PATIENCE, || {
+        let label = "app.kubernetes.io/name=exporter-operator";
+        let pods = cluster.kubectl.get(&["pods", "-n", NAMESPACE, "-l", label])?;
+        Ok((pods["items"].as_array().map(Vec::len) == Some(replicas.into())).then_some(()))
+    })
 }
 
 fn restart(cluster: &Cluster, app: &str, command_line: &str) -> Result<()> {

@@ -40,20 +40,10 @@ pub(crate) fn an_agent_that_restarts_while_the_operator_is_away_keeps_what_was_l
 ) -> Result<()> {
     let agent = installed(cluster)?;
     let before = kept(cluster, &agent)?;
-    let scale = |replicas: &str| {
-        let replicas = format!("--replicas={replicas}");
-        cluster.kubectl.run(&["scale", "deployment/exporter-operator", "-n", NAMESPACE, &replicas])
-    };
-    scale("0")?;
-    wait_for("the operator to be gone", PATIENCE, || {
-        let label = "app.kubernetes.io/name=exporter-operator";
-        let pods = cluster.kubectl.get(&["pods", "-n", NAMESPACE, "-l", label])?;
-        Ok(pods["items"].as_array().is_some_and(Vec::is_empty).then_some(()))
-    })?;
+    installed::scale_operator(cluster, 0)?;
     installed::restart_agent(cluster, &agent)?;
     let alone = settled(cluster, &agent, &before);
-    scale("1")?;
-    cluster.kubectl.rollout("deployment/exporter-operator", NAMESPACE, PATIENCE)?;
+    installed::scale_operator(cluster, 1)?;
     alone?;
     wait_for("the agent to follow the operator again", PATIENCE, || {
         let own = agent.scrape(cluster, "/metrics/agent")?;
