@@ -28,6 +28,10 @@ e2e:
 check:
     cargo verify
 
+# The images of operator and agent as tar files, with version and commit.
+images *ARGS:
+    cargo images {{ARGS}}
+
 # What it costs, as ratios.
 bench *ARGS:
     cargo bench -p benches {{ARGS}}

@@ -73,10 +73,12 @@ pub enum Invocation {
 
 impl Invocation {
     /// Reads the program's arguments; ends the program where they make no sense or ask for help.
-    pub fn from_args() -> Self {
+    ///
+    /// `version` is what `--version` answers.
+    pub fn from_args(version: String) -> Self {
         let read = || -> Result<Self, String> {
             let arguments = arguments::expand(std::env::args_os())?;
-            let matches = command::command().get_matches_from(arguments);
+            let matches = command::command().version(version).get_matches_from(arguments);
             let preparation = matches.subcommand_matches(prepare_last_good::NAME);
             match preparation.and_then(Preparation::from_matches) {
                 Some(preparation) => Ok(Invocation::Prepare(preparation)),

@@ -18,8 +18,16 @@ use agent::telemetry::Telemetry;
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// The commit that this is built from, which `cargo images` sets. Here and not in the library, so that a new commit
+/// compiles nothing else anew.
+const REVISION: &str = match option_env!("EXPORTER_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
+
 fn main() -> anyhow::Result<()> {
-    let flags = match Invocation::from_args() {
+    let version = format!("{} (revision {REVISION})", env!("CARGO_PKG_VERSION"));
+    let flags = match Invocation::from_args(version) {
         Invocation::Serve(flags) => *flags,
         Invocation::Prepare(preparation) => return Ok(preparation.run()?),
     };
@@ -42,6 +50,7 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
     if flags.disable_exporter_metrics {
         telemetry.disable_exporter_metrics();
     }
+    telemetry.set_revision(REVISION);
     let telemetry = Arc::new(telemetry);
     let budget = HandleBudget::from_limits();
     let plan = Plan::waiting(&flags.overlay);

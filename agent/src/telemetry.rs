@@ -19,6 +19,7 @@ pub struct Telemetry {
     registry: Registry,
     exporter: Exporter,
     has_exporter_metrics: bool,
+    build: IntGaugeVec,
     collector_success: IntGaugeVec,
     collector_duration: GaugeVec,
     collector_errors: IntCounterVec,
@@ -48,9 +49,8 @@ impl Telemetry {
     /// When two metrics have one name, which a test would find.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
-        let build = int_gauge_vec(&registry, "build_info", "Which build this is.", &["version"])?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let telemetry = Telemetry {
+            build: int_gauge_vec(&registry, "build_info", "Which build this is.", &["version", "revision"])?,
             collector_success: int_gauge_vec(
                 &registry,
                 "collector_success",
@@ -149,6 +149,11 @@ impl Telemetry {
             telemetry.kubelet_errors.with_label_values(&[reason]);
         }
         Ok(telemetry)
+    }
+
+    /// Says which commit this is built from.
+    pub fn set_revision(&self, revision: &str) {
+        self.build.with_label_values(&[env!("CARGO_PKG_VERSION"), revision]).set(1);
     }
 
     /// As the `prometheus` crate gathers them.

@@ -2,11 +2,13 @@
 //!
 //! The same program gives the same bytes: no times, no owner's names.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 /// What an image is made of.
@@ -20,6 +22,8 @@ pub struct Image<'a> {
     pub folder: &'a str,
     /// The arguments when a pod gives none.
     pub arguments: &'a [&'a str],
+    /// What it says of itself, as keys and values.
+    pub labels: &'a [(&'a str, &'a str)],
 }
 
 /// Nobody's number, as distroless images use it.
@@ -37,15 +41,16 @@ impl Image<'_> {
         let inside = place.trim_start_matches('/').to_owned();
         let layer = archive([(inside, program.as_slice(), 0o755)])?;
         let layer_hash = hash(&layer);
-        let config = serde_json::to_vec(&serde_json::json!({
+        let labels: BTreeMap<&str, &str> = self.labels.iter().copied().collect();
+        let config = serde_json::to_vec(&json!({
             "architecture": architecture(),
             "os": "linux",
-            "config": {"Entrypoint": [place], "Cmd": self.arguments, "User": USER},
+            "config": {"Entrypoint": [place], "Cmd": self.arguments, "User": USER, "Labels": labels},
             "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{layer_hash}")]},
         }))?;
         let (config_file, layer_file) =
             (format!("{}.json", hash(&config)), format!("{layer_hash}/layer.tar"));
-        let manifest = serde_json::to_vec(&serde_json::json!([
+        let manifest = serde_json::to_vec(&json!([
             {"Config": config_file, "RepoTags": [self.reference], "Layers": [layer_file]},
         ]))?;
         let whole = archive([
@@ -74,7 +79,7 @@ fn hash(bytes: &[u8]) -> String {
 }
 
 /// Go's names, which image configurations use.
-fn architecture() -> &'static str {
+pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -84,29 +89,55 @@ fn architecture() -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
-    fn the_same_program_gives_the_same_bytes() {
+    fn the_same_program_gives_the_same_bytes_and_says_what_it_is() {
         let folder = std::env::temp_dir().join(format!("exporter-image-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let program = folder.join("program");
         fs::write(&program, "not really one").unwrap();
-        let image =
-            Image { reference: "local/program:dev", program: &program, folder: "/", arguments: &["pause"] };
+        let image = Image {
+            reference: "local/program:dev",
+            program: &program,
+            folder: "/",
+            arguments: &["pause"],
+            labels: &[("org.opencontainers.image.revision", "abc")],
+        };
         let tars = ["a.tar", "b.tar"].map(|name| {
             image.write(&folder.join(name)).unwrap();
             fs::read(folder.join(name)).unwrap()
         });
         fs::remove_dir_all(&folder).unwrap();
         assert!(tars[0] == tars[1]);
-        let mut archive = tar::Archive::new(tars[0].as_slice());
-        let names: Vec<String> = archive
-            .entries()
-            .unwrap()
-            .map(|entry| entry.unwrap().path().unwrap().display().to_string())
-            .collect();
-        assert_eq!(names.last().unwrap(), "manifest.json");
-        assert!(names[1].ends_with("/layer.tar"), "{names:?}");
+        let files = files(&tars[0]);
+        let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+        let [config, layer, "manifest.json"] = names.as_slice() else { panic!("{names:?}") };
+        let manifest: Value = serde_json::from_slice(&files[2].1).unwrap();
+        let expected = json!([{"Config": config, "Layers": [layer], "RepoTags": ["local/program:dev"]}]);
+        assert_eq!(manifest, expected);
+        let config: Value = serde_json::from_slice(&files[0].1).unwrap();
+        let expected = json!({
+            "Entrypoint": ["/program"],
+            "Cmd": ["pause"],
+            "User": "65532:65532",
+            "Labels": {"org.opencontainers.image.revision": "abc"},
+        });
+        assert_eq!(config["config"], expected);
+        assert_eq!(config["rootfs"]["diff_ids"], json!([format!("sha256:{}", hash(&files[1].1))]));
+        assert_eq!(self::files(&files[1].1), [("program".to_owned(), b"not really one".to_vec())]);
+    }
+
+    fn files(archive: &[u8]) -> Vec<(String, Vec<u8>)> {
+        let mut archive = tar::Archive::new(archive);
+        let read = |entry: std::io::Result<tar::Entry<'_, _>>| {
+            let mut entry = entry.unwrap();
+            let mut content = Vec::new();
+            std::io::Read::read_to_end(&mut entry, &mut content).unwrap();
+            (entry.path().unwrap().display().to_string(), content)
+        };
+        archive.entries().unwrap().map(read).collect()
     }
 }

@@ -112,6 +112,7 @@ impl Part {
             program: &self.program(program)?,
             folder: "/bin",
             arguments: &[],
+            labels: &[],
         }
         .write(&tar)?;
         let loaded = node.load_image(&tar);

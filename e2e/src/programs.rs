@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::image::Image;
+use crate::image::{Image, architecture};
 use crate::process::output;
 
 /// A program of this workspace that runs in pods.
@@ -35,8 +35,17 @@ pub const WORKLOAD: Program =
 pub const ON_NODE: Program =
     Program { package: "benches", name: "on-node", image: "local/on-node:dev", arguments: &[] };
 
+/// The version of everything here.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Where no commit is said: what is tried out is of none.
+const NO_REVISION: &str = "unknown";
+
 /// Builds programs and returns their paths, in the order given. Cargo says on standard error what it does.
 pub fn build(programs: &[Program]) -> Result<Vec<PathBuf>> {
+    build_of(programs, NO_REVISION)
+}
+
+fn build_of(programs: &[Program], revision: &str) -> Result<Vec<PathBuf>> {
     let target = host_target()?;
     // A folder of its own: other flags would make cargo build everything anew each time the two alternate.
     let folder = target_folder().join("static");
@@ -46,6 +55,7 @@ pub fn build(programs: &[Program]) -> Result<Vec<PathBuf>> {
         .args(["build", "--release", "--target", &target, "--target-dir"])
         .arg(&folder)
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env("EXPORTER_REVISION", revision)
         // It would win over RUSTFLAGS.
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
     // What cargo told this very process about its own package would make build scripts run anew, now with, now without.
@@ -70,16 +80,63 @@ pub fn build(programs: &[Program]) -> Result<Vec<PathBuf>> {
 
 /// Builds programs and writes an image of each as a tar file into a folder; returns the tar files.
 pub fn images(programs: &[Program], folder: &Path) -> Result<Vec<PathBuf>> {
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let built = build(programs)?;
-    let mut tars = Vec::new();
-    for (program, path) in programs.iter().zip(&built) {
+    let write = |(program, path): (&Program, &PathBuf)| {
         let tar = folder.join(format!("{}.tar", program.name));
-        Image { reference: program.image, program: path, folder: "/", arguments: program.arguments }
-            .write(&tar)?;
-        tars.push(tar);
-    }
-    Ok(tars)
+        write(program, path, program.image, NO_REVISION, &tar).map(|()| tar)
+    };
+    programs.iter().zip(&built).map(write).collect()
+}
+
+/// An image for others to use.
+#[derive(Debug)]
+pub struct Released {
+    /// The tar file.
+    pub tar: PathBuf,
+    /// Its reference, which is the chart's default one without a registry.
+    pub reference: String,
+}
+
+/// As [`images`], of this commit, named as the chart has them.
+pub fn release(programs: &[Program], revision: &str, folder: &Path) -> Result<Vec<Released>> {
+    let built = build_of(programs, revision)?;
+    let write = |(program, path): (&Program, &PathBuf)| {
+        let tar = folder.join(format!("{}-{VERSION}-{}.tar", program.name, architecture()));
+        let reference = format!("exporter-operator/{}:{VERSION}", program.name);
+        write(program, path, &reference, revision, &tar).map(|()| Released { tar, reference })
+    };
+    programs.iter().zip(&built).map(write).collect()
+}
+
+/// Line numbers are four fifths of a program; whoever profiles one does it outside of an image.
+fn write(program: &Program, path: &Path, reference: &str, revision: &str, to: &Path) -> Result<()> {
+    let folder = to.with_extension("stripped");
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let stripped = folder.join(program.name);
+    // As the OCI image specification names them (annotations.md), and as registries and scanners read them.
+    let labels = [
+        ("org.opencontainers.image.title", program.name),
+        ("org.opencontainers.image.version", VERSION),
+        ("org.opencontainers.image.revision", revision),
+        ("org.opencontainers.image.licenses", env!("CARGO_PKG_LICENSE")),
+    ];
+    let arguments = program.arguments;
+    let image = Image { reference, program: &stripped, folder: "/", arguments, labels: &labels };
+    // With the linker that made it, since cargo would build everything anew for another profile.
+    let written = output(Command::new("strip").arg("-o").arg(&stripped).arg(path))
+        .context("`strip` comes with the linker, in binutils")
+        .and_then(|_| image.write(to));
+    let _ = std::fs::remove_dir_all(&folder);
+    written
+}
+
+/// The commit of the workspace; an error where it is no git repository.
+pub fn revision() -> Result<String> {
+    let git = |arguments: &[&str]| output(Command::new("git").current_dir(workspace()).args(arguments));
+    let commit = git(&["rev-parse", "HEAD"])?;
+    let changed = git(&["status", "--porcelain", "--untracked-files=no"])?;
+    let suffix = if changed.is_empty() { "" } else { "-dirty" };
+    Ok(format!("{}{suffix}", commit.trim()))
 }
 
 fn workspace() -> PathBuf {

@@ -15,7 +15,7 @@ use tracing::Level;
 
 /// Turns ExporterPolicies into what they mean for each node, and tells the agents.
 #[derive(Parser)]
-#[command(name = "exporter-operator", version)]
+#[command(name = "exporter-operator", version = version())]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -71,6 +71,17 @@ struct Compile {
     agent_capabilities: Option<PathBuf>,
 }
 
+/// The commit that this is built from, which `cargo images` sets. Here and not in the library, so that a new commit
+/// compiles nothing else anew.
+const REVISION: &str = match option_env!("EXPORTER_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
+
+fn version() -> String {
+    format!("{} (revision {REVISION})", env!("CARGO_PKG_VERSION"))
+}
+
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(flags) => start(flags).map(|()| ExitCode::SUCCESS),
@@ -104,7 +115,7 @@ async fn start(flags: Run) -> anyhow::Result<()> {
     });
     let identity = flags.identity.unwrap_or_else(made_up_identity);
     let Run { listen, insecure, web, namespace, emergency, .. } = flags;
-    run(Options { listen, insecure, web, namespace, identity, emergency }, stop).await
+    run(Options { listen, insecure, web, namespace, identity, emergency, revision: REVISION }, stop).await
 }
 
 fn made_up_identity() -> String {

@@ -34,6 +34,8 @@ pub struct Options {
     pub identity: String,
     /// Whether every node is in emergency.
     pub emergency: bool,
+    /// The commit that it is built from.
+    pub revision: &'static str,
 }
 
 /// Agents hear that this replica leads no longer before it goes.
@@ -45,8 +47,9 @@ const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// When it cannot start, or a part that never ends has ended.
 pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()> {
     admit(&options)?;
-    let Options { listen, web, namespace, identity, emergency, .. } = options;
+    let Options { listen, web, namespace, identity, emergency, revision, .. } = options;
     let telemetry = Telemetry::new()?;
+    telemetry.set_revision(revision);
     let client = Client::try_default().await.context("no access to a cluster")?;
     let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
     let leases: Api<Lease> = Api::namespaced(client.clone(), &namespace);

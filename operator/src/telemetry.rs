@@ -13,6 +13,7 @@ use tracing_subscriber::prelude::*;
 #[derive(Clone, Debug)]
 pub struct Telemetry {
     registry: Registry,
+    build: IntGaugeVec,
     /// Passes over the whole world.
     pub reconciles: IntCounter,
     /// What a pass took.
@@ -87,10 +88,8 @@ impl Telemetry {
             .buckets(prometheus::exponential_buckets(0.0005, 4.0, 8)?),
         )?;
         registry.register(Box::new(reconcile_seconds.clone()))?;
-        gauges("build_info", "The version of the operator.", &["version"])?
-            .with_label_values(&[env!("CARGO_PKG_VERSION")])
-            .set(1);
         Ok(Telemetry {
+            build: gauges("build_info", "Which build this is.", &["version", "revision"])?,
             reconciles: counter("reconciles_total", "Passes over the whole world.")?,
             connected_agents: gauge("connected_agents", "Agents that have a stream to this replica.")?,
             emergency_nodes: gauge(
@@ -127,6 +126,11 @@ impl Telemetry {
             reconcile_seconds,
             registry,
         })
+    }
+
+    /// Says which commit this is built from.
+    pub fn set_revision(&self, revision: &str) {
+        self.build.with_label_values(&[env!("CARGO_PKG_VERSION"), revision]).set(1);
     }
 
     /// Says how many policies are in which state.

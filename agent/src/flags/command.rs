@@ -12,7 +12,6 @@ fn value(name: &'static str, help: &'static str) -> Arg {
 /// Every flag there is.
 pub(super) fn command() -> Command {
     let command = Command::new("exporter-agent")
-        .version(env!("CARGO_PKG_VERSION"))
         .about("Measures this node and exposes what the policies ask for. Without --operator and --config: everything.")
         .subcommand(prepare_last_good::command())
         .args_conflicts_with_subcommands(true)

@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 /// An agent of this machine without policies, which answers so many at a time.
 async fn agent(max_requests: usize) -> SocketAddr {
     let telemetry = Arc::new(Telemetry::new().unwrap());
+    telemetry.set_revision("abc");
     serve_at_loopback(exposition(telemetry, max_requests)).await
 }
 
@@ -55,7 +56,7 @@ async fn each_endpoint_answers_with_its_part() {
         ("/metrics", "node_load1 ", "# EOF"),
         ("/metrics/node", "node_scrape_collector_success", "exporter_agent_"),
         ("/metrics/cadvisor", "container_cpu_usage_seconds_total{", "node_"),
-        ("/metrics/agent", "exporter_agent_build_info{", "node_load1"),
+        ("/metrics/agent", "exporter_agent_build_info{revision=\"abc\",version=", "node_load1"),
         ("/-/healthy", "healthy", "#"),
         ("/-/ready", "ready", "#"),
         ("/", "/metrics/cadvisor", "#"),

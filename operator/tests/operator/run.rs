@@ -12,6 +12,7 @@ async fn agents_from_elsewhere_are_let_in_without_tls_only_where_somebody_says_s
         namespace: None,
         identity: "me".into(),
         emergency: false,
+        revision: "unknown",
     };
     let error = run(options, CancellationToken::new()).await.unwrap_err().to_string();
     assert!(error.starts_with("--listen=0.0.0.0:0 is not a loopback address"), "{error}");
