@@ -16,6 +16,7 @@ mod meminfo;
 mod netclass;
 mod netdev;
 mod rapl;
+mod textfile;
 mod thermal_zone;
 
 use std::path::PathBuf;
@@ -46,6 +47,8 @@ pub const COLLECTORS: &[&Collector] = &[
     &netdev::COLLECTOR,
     &rapl::COLLECTOR,
     &thermal_zone::COLLECTOR,
+    // After all others of the machine: what they give stays where a textfile gives it too.
+    &textfile::COLLECTOR,
     &container_cpu::COLLECTOR,
     &container_io::COLLECTOR,
     &container_memory::COLLECTOR,

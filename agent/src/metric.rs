@@ -1,9 +1,13 @@
 //! What a scrape gathers: families, and samples under them.
 
+mod label;
 mod named;
+
+use std::collections::HashSet;
 
 use protocol::FamilySelector;
 
+pub use label::{identity, push_label};
 use named::NamedFamilies;
 pub use named::{Named, NamedFamily};
 
@@ -127,7 +131,7 @@ pub struct Sample {
 }
 
 /// What follows the family's name in a series of a summary or histogram.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Suffix {
     /// Nothing: a quantile, or any sample of another type.
     #[default]
@@ -210,8 +214,11 @@ impl Samples {
     }
 
     /// Adds what a collector that owns its buffers gathered, of its families those that are `wanted`; ours of them begin
-    /// at `base`.
-    pub fn append(&mut self, other: &Samples, base: usize, wanted: &[bool]) {
+    /// at `base`. Of a family whose name was read and that is here already, what is here stays.
+    ///
+    /// # Errors
+    /// The first family that is here with another type; its samples are left out.
+    pub fn append(&mut self, other: &Samples, base: usize, wanted: &[bool]) -> Result<(), &NamedFamily> {
         let shift = self.text.len() as u32;
         self.text.extend_from_slice(&other.text);
         let shifted = |s: &Sample| {
@@ -223,13 +230,28 @@ impl Samples {
         for ((ours, theirs), _) in wanted {
             ours.extend(theirs.iter().map(shifted));
         }
+        let mut fault = None;
         for family in other.named().filter(|family| !family.samples.is_empty()) {
             let Named(index) = self.named.get(&family.name, family.kind, &family.help);
             let ours = &mut self.named.families[index];
-            if ours.is_wanted {
-                ours.samples.extend(family.samples.iter().map(shifted));
+            if !ours.is_wanted {
+                continue;
+            }
+            let theirs = family.samples.iter().map(shifted);
+            if ours.samples.is_empty() {
+                ours.samples.extend(theirs);
+            } else if ours.kind != family.kind {
+                fault.get_or_insert(index);
+            } else {
+                let text = &self.text;
+                let labels = |s: &Sample| {
+                    (s.suffix, identity(&text[s.labels.start as usize..][..s.labels.len as usize]))
+                };
+                let known: HashSet<_> = ours.samples.iter().map(labels).collect();
+                ours.samples.extend(theirs.filter(|sample| !known.contains(&labels(sample))));
             }
         }
+        fault.map_or(Ok(()), |index| Err(&self.named.families[index]))
     }
 
     /// What one collector writes to: its families begin at `base`, and only the `wanted` are kept.
@@ -285,6 +307,13 @@ impl Writer<'_> {
         Labels { start: start as u32, len: (text.len() - start) as u32 }
     }
 
+    /// The same of text that [`push_label`] has written.
+    pub fn escaped(&mut self, labels: &[u8]) -> Labels {
+        let text = &mut self.samples.text;
+        text.extend_from_slice(labels);
+        Labels { start: (text.len() - labels.len()) as u32, len: labels.len() as u32 }
+    }
+
     /// Adds a sample, if anybody sees its family.
     pub fn push(&mut self, family: impl Into<u16>, subject: Subject, labels: Labels, value: f64) {
         let family = usize::from(family.into());
@@ -314,34 +343,9 @@ impl Writer<'_> {
     }
 }
 
-/// Writes `name="value"`, the value escaped as both text formats want it.
-pub fn push_label(text: &mut Vec<u8>, name: &str, value: &str) {
-    text.extend_from_slice(name.as_bytes());
-    text.extend_from_slice(b"=\"");
-    let mut rest = value.as_bytes();
-    while let Some(at) = rest.iter().position(|b| matches!(b, b'\\' | b'"' | b'\n')) {
-        text.extend_from_slice(&rest[..at]);
-        text.extend_from_slice(match rest[at] {
-            b'\\' => b"\\\\",
-            b'"' => b"\\\"",
-            _ => b"\\n",
-        });
-        rest = &rest[at + 1..];
-    }
-    text.extend_from_slice(rest);
-    text.push(b'"');
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn label_values_are_escaped() {
-        let mut text = Vec::new();
-        push_label(&mut text, "a", "x\\y\"z\nw é");
-        assert_eq!(String::from_utf8(text).unwrap(), r#"a="x\\y\"z\nw é""#);
-    }
 
     #[test]
     fn labels_are_added_to_labels_that_stay() {
@@ -374,10 +378,30 @@ mod tests {
         out.node(0u16, labels, 1.0);
         let mut ours = Samples::new(3);
         ours.writer(0, &[true]).labels(&[("cpu", "0")]);
-        ours.append(&theirs, 1, &[false]);
+        ours.append(&theirs, 1, &[false]).unwrap();
         assert!(ours.is_empty());
-        ours.append(&theirs, 2, &[true]);
+        ours.append(&theirs, 2, &[true]).unwrap();
         assert_eq!(ours.labels(ours.family(2)[0].labels), br#"device="sda""#);
+    }
+
+    #[test]
+    fn of_a_family_that_two_collectors_name_what_is_there_stays() {
+        let named = |samples: &mut Samples, kind, series: &[(&[(&str, &str)], f64)]| {
+            let mut out = samples.writer(0, &[]);
+            let family = out.named("node_x", kind, "Read.");
+            for (labels, value) in series {
+                let labels = out.labels(labels);
+                out.add(family, labels, Suffix::None, *value);
+            }
+        };
+        let (mut ours, mut same, mut other) = (Samples::new(0), Samples::new(0), Samples::new(0));
+        named(&mut ours, Kind::Gauge, &[(&[("a", "1"), ("b", "2")], 1.0)]);
+        named(&mut same, Kind::Gauge, &[(&[("b", "2"), ("a", "1"), ("c", "")], 2.0), (&[("a", "1")], 3.0)]);
+        named(&mut other, Kind::Counter, &[(&[], 4.0)]);
+        ours.append(&same, 0, &[]).unwrap();
+        assert_eq!(ours.append(&other, 0, &[]).unwrap_err().name, "node_x");
+        let values: Vec<f64> = ours.named().flat_map(|f| &f.samples).map(|s| s.value).collect();
+        assert_eq!(values, [1.0, 3.0]);
     }
 
     #[test]
@@ -395,7 +419,7 @@ mod tests {
             let family = out.named(name, Kind::Untyped, "Read.");
             out.add(family, Labels::NONE, Suffix::None, 1.0);
         }
-        samples.append(&own, 0, &[]);
+        samples.append(&own, 0, &[]).unwrap();
         let seen = |samples: &Samples| -> Vec<(String, usize)> {
             samples.named().map(|f| (f.name.clone(), f.samples.len())).collect()
         };

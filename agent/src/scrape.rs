@@ -304,8 +304,11 @@ impl Scraper {
             Runner::Node(collector) => caught(|| collector.collect(&mut samples.writer(base, wanted))),
             Runner::Thread(thread) => {
                 let result = thread.collect(wanted, DEADLINE);
-                samples.append(thread.last(), base, wanted);
-                result
+                let appended = samples.append(thread.last(), base, wanted).map_err(|family| {
+                    let what = format!("another collector has it as a {}", family.kind.word());
+                    CollectError::parse(&family.name, what)
+                });
+                result.and(appended)
             }
             Runner::Cgroups(collector) => {
                 let mut cgroups = Cgroups::new(&mut self.tree, &mut self.networks, buffer);

@@ -8,6 +8,7 @@ pub mod links;
 pub mod network;
 pub mod pid;
 pub mod text;
+pub mod user_file;
 
 use std::path::PathBuf;
 use std::sync::Arc;

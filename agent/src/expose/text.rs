@@ -1,11 +1,12 @@
 //! Families to text: Prometheus 0.0.4 and OpenMetrics 1.0.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use prometheus::proto::MetricFamily;
 
 use crate::collector::COLLECTORS;
-use crate::metric::{FamilyDesc, Kind, NamedFamily, Sample, Samples};
+use crate::metric::{FamilyDesc, Kind, NamedFamily, Sample, Samples, identity};
 use crate::plan::{Families, Plan};
 use crate::transform::{Row, Rows};
 
@@ -86,7 +87,8 @@ fn family(
     has_head
 }
 
-/// Writes what somebody adds to a declared family, as a textfile may; of two equal series the collector's stays.
+/// Writes what somebody adds to a declared family, as a textfile may; of two equal series the collector's stays, and of
+/// two types.
 fn too(
     out: &mut Vec<u8>,
     format: Format,
@@ -96,15 +98,12 @@ fn too(
     named: &NamedFamily,
     mut has_head: bool,
 ) {
-    for sample in &named.samples {
-        let labels = samples.labels(sample.labels);
-        if samples
-            .family(number)
-            .iter()
-            .any(|s| s.subject.slot().is_none() && samples.labels(s.labels) == labels)
-        {
-            continue;
-        }
+    if named.kind != description.kind {
+        return;
+    }
+    let of_node = samples.family(number).iter().filter(|s| s.subject.slot().is_none());
+    let known: HashSet<_> = of_node.map(|s| identity(samples.labels(s.labels))).collect();
+    for sample in named.samples.iter().filter(|s| !known.contains(&identity(samples.labels(s.labels)))) {
         if !has_head {
             has_head = true;
             head(out, format, description.name, description.kind, description.help);
