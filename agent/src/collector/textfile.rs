@@ -26,7 +26,7 @@ pub(super) const COLLECTOR: Collector = Collector {
             "directory",
             OptionKind::Lines,
             "",
-            "Directories whose *.prom files are read; each may be a pattern such as /srv/*/metrics.",
+            "Directory whose files with the ending .prom are read, or a pattern for several of them.",
         ),
         OptionDesc::new(
             "maxAge",
