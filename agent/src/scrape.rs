@@ -15,7 +15,7 @@ use crate::collector::{
 };
 use crate::expose::text::{self, Format};
 use crate::metric::{Samples, families};
-use crate::plan::{Families, NODE_VIEW, Plan};
+use crate::plan::{Families, NODE_VIEW, Plan, PlannedCollector};
 use crate::pods::PodIndex;
 use crate::source::Paths;
 use crate::source::cgroup::CgroupTree;
@@ -70,9 +70,6 @@ families! {
     Success Gauge "node_scrape_collector_success" "Whether a collector succeeded.";
 }
 
-/// How long a collector that can block is waited for.
-const DEADLINE: Duration = Duration::from_secs(2);
-
 /// What the node is measured with: the plan, the handles that it needs, and the buffers of one scrape.
 pub struct Scraper {
     paths: Paths,
@@ -90,6 +87,7 @@ pub struct Scraper {
     samples: Samples,
     buffer: Vec<u8>,
     wanted: Vec<bool>,
+    deadline: Duration,
 }
 
 struct Running {
@@ -105,6 +103,9 @@ enum Runner {
 }
 
 impl Scraper {
+    /// How long a collector that can block is waited for, where nobody says.
+    pub const DEADLINE: Duration = Duration::from_secs(2);
+
     /// Ready to scrape with this plan.
     pub fn new(
         paths: Paths,
@@ -133,28 +134,36 @@ impl Scraper {
             samples: Samples::new(Families::count() + FAMILIES.len()),
             buffer: Vec::new(),
             wanted: Vec::new(),
+            deadline: Self::DEADLINE,
         };
         scraper.set_plan(plan);
         scraper
     }
 
+    /// How long a collector that can block is waited for. All are waited for together.
+    pub fn set_deadline(&mut self, deadline: Duration) {
+        self.deadline = deadline;
+    }
+
     /// Puts another plan in force; collectors that go on with the same options keep their handles.
     pub fn set_plan(&mut self, plan: Plan) {
         let mut before = std::mem::take(&mut self.running);
-        for planned in &plan.collectors {
-            let same = before.iter().position(|r| r.index == planned.index && r.options == planned.options);
-            let running = match same {
-                Some(i) => before.swap_remove(i),
-                None => Running {
-                    index: planned.index,
-                    options: planned.options.clone(),
-                    collector: self.start(planned.index, &planned.options),
-                },
-            };
-            self.running.push(running);
-        }
+        let mut same = |planned: &PlannedCollector| {
+            let at = before.iter().position(|r| r.index == planned.index && r.options == planned.options)?;
+            Some(before.swap_remove(at))
+        };
+        let kept: Vec<_> = plan.collectors.iter().map(&mut same).collect();
+        // Before others start, who must know which threads they leave behind.
         for stopped in before {
             self.telemetry.forget_collector(COLLECTORS[stopped.index].name);
+        }
+        for (planned, kept) in plan.collectors.iter().zip(kept) {
+            let running = kept.unwrap_or_else(|| Running {
+                index: planned.index,
+                options: planned.options.clone(),
+                collector: self.start(planned.index, &planned.options),
+            });
+            self.running.push(running);
         }
         self.samples.select(plan.view(NODE_VIEW).selector.clone());
         self.plan = plan;
@@ -241,6 +250,10 @@ impl Scraper {
         if part.has_cgroups() && self.running.iter().any(|r| matches!(r.collector, Runner::Cgroups(_))) {
             self.refresh();
         }
+        // Those that can block begin at once and are waited for one after the other.
+        if part.has_node() {
+            (0..self.running.len()).for_each(|i| self.ask(i));
+        }
         for i in 0..self.running.len() {
             let Running { index, collector, .. } = &self.running[i];
             let is_of_part = match collector {
@@ -251,6 +264,7 @@ impl Scraper {
                 self.collect(i);
             }
         }
+        self.count_stuck_threads();
     }
 
     /// Writes what was gathered.
@@ -275,21 +289,34 @@ impl Scraper {
         self.tree.open_files().chain(self.networks.open_files()).collect()
     }
 
-    fn collect(&mut self, i: usize) {
+    /// Lets a collector begin that has a thread of its own; one whose thread has ended gets another.
+    fn ask(&mut self, i: usize) {
         if matches!(&self.running[i].collector, Runner::Thread(thread) if thread.has_ended()) {
             self.running[i].collector = self.start(self.running[i].index, &self.running[i].options);
         }
-        let Running { index, collector, .. } = &mut self.running[i];
-        let (description, families) = (COLLECTORS[*index], Families::of(*index));
-        let base = families.start;
+        if matches!(self.running[i].collector, Runner::Thread(_)) && self.is_wanted(i) {
+            let Runner::Thread(thread) = &mut self.running[i].collector else { return };
+            thread.ask(&self.wanted);
+        }
+    }
+
+    /// Which families of a collector anybody sees, into `wanted`; tells whether there are any.
+    fn is_wanted(&mut self, i: usize) -> bool {
+        let Running { index, collector, .. } = &self.running[i];
         self.wanted.clear();
-        for family in families {
-            let wanted = match collector {
+        for family in Families::of(*index) {
+            self.wanted.push(match collector {
                 Runner::Cgroups(_) => self.rows.wants(&self.plan, family),
                 _ => self.plan.view(NODE_VIEW).exposes[family],
-            };
-            self.wanted.push(wanted);
+            });
         }
+        self.wanted.contains(&true) || !COLLECTORS[*index].named.is_empty()
+    }
+
+    fn collect(&mut self, i: usize) {
+        let is_wanted = self.is_wanted(i);
+        let Running { index, collector, .. } = &mut self.running[i];
+        let (description, base) = (COLLECTORS[*index], Families::of(*index).start);
         let started = Instant::now();
         if let (Runner::Cgroups(_), Some((path, source))) = (&*collector, &self.tree_error) {
             let error = CollectError::Read { path: path.clone(), source: *source };
@@ -297,13 +324,14 @@ impl Scraper {
             self.telemetry.collected(description.name, 0.0, false);
             return;
         }
-        let is_wanted = self.wanted.contains(&true) || !description.named.is_empty();
         let (samples, wanted, buffer) = (&mut self.samples, &self.wanted, &mut self.buffer);
+        let mut seconds = None;
         let result = match collector {
             _ if !is_wanted => Ok(()),
             Runner::Node(collector) => caught(|| collector.collect(&mut samples.writer(base, wanted))),
             Runner::Thread(thread) => {
-                let result = thread.collect(wanted, DEADLINE);
+                let (result, took) = thread.wait(self.deadline);
+                seconds = Some(took.as_secs_f64());
                 let appended = samples.append(thread.last(), base, wanted).map_err(|family| {
                     let what = format!("another collector has it as a {}", family.kind.word());
                     CollectError::parse(&family.name, what)
@@ -315,7 +343,7 @@ impl Scraper {
                 caught(|| collector.collect(&mut cgroups, &mut samples.writer(base, wanted)))
             }
         };
-        let seconds = started.elapsed().as_secs_f64();
+        let seconds = seconds.unwrap_or_else(|| started.elapsed().as_secs_f64());
         match &result {
             Ok(()) => self.telemetry.collector_recovered(description.name),
             Err(error) => self.telemetry.collector_failed(description.name, error),
@@ -331,13 +359,31 @@ impl Scraper {
         }
     }
 
+    fn count_stuck_threads(&self) {
+        for (index, collector) in COLLECTORS.iter().enumerate() {
+            if !matches!(collector.run, Run::Node { can_block: true, .. }) {
+                continue;
+            }
+            let running = self.running.iter().find_map(|running| match &running.collector {
+                Runner::Thread(thread) if running.index == index => Some(usize::from(thread.is_stuck())),
+                _ => None,
+            });
+            let left_behind = self.paths.stuck.count(collector.name);
+            let threads = running.or((left_behind > 0).then_some(0)).map(|own| own + left_behind);
+            self.telemetry.set_stuck_threads(collector.name, threads);
+        }
+    }
+
     fn start(&self, index: usize, options: &Options) -> Runner {
         let collector = COLLECTORS[index];
         match collector.run {
             Run::Cgroups { start } => Runner::Cgroups(start(&self.paths, options)),
             Run::Node { start, can_block: false } => Runner::Node(start(&self.paths, options)),
             Run::Node { start, can_block: true } => {
-                Runner::Thread(Box::new(CollectorThread::new(start(&self.paths, options), collector)))
+                // One that ran with other options still waits, and another would wait beside it.
+                let is_stuck = self.paths.stuck.has(collector.name);
+                let ready = (!is_stuck).then(|| start(&self.paths, options));
+                Runner::Thread(Box::new(CollectorThread::new(ready, collector, self.paths.stuck.clone())))
             }
         }
     }

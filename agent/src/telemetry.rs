@@ -23,6 +23,7 @@ pub struct Telemetry {
     collector_success: IntGaugeVec,
     collector_duration: GaugeVec,
     collector_errors: IntCounterVec,
+    collector_stuck_threads: IntGaugeVec,
     scrapes: IntCounterVec,
     series: IntGaugeVec,
     refused: IntCounter,
@@ -72,6 +73,12 @@ impl Telemetry {
                 "collector_errors_total",
                 "Scrapes at which a collector did not do all of its work.",
                 &["collector", "reason"],
+            )?,
+            collector_stuck_threads: int_gauge_vec(
+                &registry,
+                "collector_stuck_threads",
+                "Threads of a collector that wait for something which does not answer.",
+                &["collector"],
             )?,
             scrapes: int_counter_vec(&registry, "scrapes_total", "Answers to scrapes.", &["part"])?,
             series: int_gauge_vec(&registry, "series", "Series that the last scrape gathered.", &["part"])?,
@@ -219,6 +226,15 @@ impl Telemetry {
         // There is nothing to remove for a collector of the machine.
         let _ = self.collector_success.remove_label_values(&[collector]);
         let _ = self.collector_duration.remove_label_values(&[collector]);
+    }
+
+    /// How many threads of a collector wait; nothing for one that does not run and has none.
+    pub fn set_stuck_threads(&self, collector: &str, threads: Option<usize>) {
+        match threads {
+            Some(threads) => self.collector_stuck_threads.with_label_values(&[collector]).set(threads as i64),
+            // There is nothing to remove where there was none before.
+            None => drop(self.collector_stuck_threads.remove_label_values(&[collector])),
+        }
     }
 
     /// A scrape is done.

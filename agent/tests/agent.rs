@@ -3,10 +3,14 @@
 
 #[path = "agent/answers.rs"]
 mod answers;
+#[path = "agent/dead_mount.rs"]
+mod dead_mount;
 #[path = "agent/file.rs"]
 mod file;
 #[path = "agent/fixture.rs"]
 mod fixture;
+#[path = "agent/fuse.rs"]
+mod fuse;
 #[path = "agent/generated.rs"]
 mod generated;
 #[path = "agent/golden.rs"]

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use super::{CollectError, Collector, NodeCollector, OptionDesc, OptionKind, Pattern, Run};
 use crate::metric::{Writer, families};
 use crate::source::file::NodeFile;
+use crate::source::stuck::StuckThreads;
 use crate::source::text::{label, lines, number, whole_lines};
 use ask::{Answer, Asker};
 
@@ -56,7 +57,7 @@ pub(super) const COLLECTOR: Collector = Collector {
                 types: options.pattern(&COLLECTOR, "fsTypesInclude", "fsTypesExclude"),
                 rootfs: paths.rootfs.clone(),
             };
-            Box::new(Filesystem::new(&paths.procfs, selection))
+            Box::new(Filesystem::new(&paths.procfs, paths.stuck.clone(), selection))
         },
         can_block: true,
     },
@@ -112,7 +113,7 @@ struct Mount {
 }
 
 impl Filesystem {
-    fn new(procfs: &Path, selection: Selection) -> Self {
+    fn new(procfs: &Path, stuck: Arc<StuckThreads>, selection: Selection) -> Self {
         Filesystem {
             mountinfo: NodeFile::new(procfs.join("1/mountinfo")),
             own: NodeFile::new(procfs.join("self/mountinfo")),
@@ -120,7 +121,7 @@ impl Filesystem {
             text: Vec::new(),
             // Those of no text.
             mounts: Mounts { list: Vec::new(), places: Arc::new([]), fault: Some("empty".to_owned()) },
-            asker: Asker::default(),
+            asker: Asker::new(stuck),
             answers: Vec::new(),
         }
     }

@@ -63,6 +63,7 @@ impl Fixture {
             udev: copy.0.join("udev"),
             cgroup_root: None,
             handles: Arc::new(HandleBudget::new(0)),
+            stuck: Arc::default(),
         };
         let telemetry = Arc::new(Telemetry::new().unwrap());
         let mut scraper = Scraper::new(paths, SANDBOX_IMAGE.to_owned(), 1024, plan, telemetry);

@@ -2,12 +2,16 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::fs::{StatVfs, statvfs};
 use rustix::io::Errno;
+
+use super::COLLECTOR;
+use crate::source::stuck::StuckThreads;
 
 /// How long one mount is waited for; well below the deadline of a collector, so that the other mounts are still given.
 const PATIENCE: Duration = Duration::from_millis(400);
@@ -23,34 +27,36 @@ pub(super) enum Answer {
 }
 
 /// Asks mounts, all of them with one change of threads.
-#[derive(Default)]
 pub(super) struct Asker {
     worker: Option<Worker>,
-    hanging: Vec<(PathBuf, Worker)>,
+    /// Where others hang, those of an asker before this one among them.
+    stuck: Arc<StuckThreads>,
 }
 
 impl Asker {
+    pub(super) fn new(stuck: Arc<StuckThreads>) -> Self {
+        Asker { worker: None, stuck }
+    }
+
     /// The answer of each mount, in their order.
     pub(super) fn ask(&mut self, places: &Arc<[PathBuf]>, answers: &mut Vec<Answer>) {
         self.ask_with(places, answers, stat);
     }
 
     fn ask_with(&mut self, places: &Arc<[PathBuf]>, answers: &mut Vec<Answer>, stat: fn(&Path) -> Answer) {
-        // A worker that has something to say, or has ended, hangs no more.
-        self.hanging.retain(|(_, worker)| matches!(worker.rounds.try_recv(), Err(TryRecvError::Empty)));
         // Each turn of this loop but the last finds one more mount that hangs.
         for _ in 0..=places.len() {
             let mut round =
                 Round { places: places.clone(), skip: Vec::new(), answers: std::mem::take(answers) };
-            if !self.hanging.is_empty() {
-                round.skip =
-                    places.iter().map(|place| self.hanging.iter().any(|(hung, _)| hung == place)).collect();
+            let hanging = self.stuck.places(COLLECTOR.name);
+            if !hanging.is_empty() {
+                round.skip = places.iter().map(|place| hanging.contains(place)).collect();
             }
             let worker = match self.worker.take().map_or_else(|| Worker::start(stat), Some) {
                 Some(worker) => worker,
                 // Out of threads: better to risk hanging here than to say nothing.
                 None => {
-                    round.go(&AtomicUsize::new(0), stat);
+                    round.go(&Progress::default(), stat);
                     *answers = round.answers;
                     return;
                 }
@@ -61,7 +67,10 @@ impl Asker {
                     self.worker = Some(worker);
                     return;
                 }
-                Err(at) => self.hanging.extend(places.get(at).map(|place| (place.clone(), worker))),
+                Err(at) => {
+                    worker.progress.is_left_behind.store(true, Ordering::Relaxed);
+                    self.stuck.add(COLLECTOR.name, places.get(at).map(PathBuf::as_path), worker.thread);
+                }
             }
         }
     }
@@ -70,8 +79,16 @@ impl Asker {
 struct Worker {
     requests: SyncSender<Round>,
     rounds: Receiver<Round>,
+    progress: Arc<Progress>,
+    thread: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Progress {
     /// The mount that is being asked.
-    at: Arc<AtomicUsize>,
+    at: AtomicUsize,
+    /// Nobody waits for the round any more: the other mounts are for others to ask.
+    is_left_behind: AtomicBool,
 }
 
 struct Round {
@@ -82,10 +99,13 @@ struct Round {
 }
 
 impl Round {
-    fn go(&mut self, at: &AtomicUsize, stat: fn(&Path) -> Answer) {
+    fn go(&mut self, progress: &Progress, stat: fn(&Path) -> Answer) {
         self.answers.clear();
         for (i, place) in self.places.iter().enumerate() {
-            at.store(i, Ordering::Relaxed);
+            if progress.is_left_behind.load(Ordering::Relaxed) {
+                return;
+            }
+            progress.at.store(i, Ordering::Relaxed);
             let hangs = self.skip.get(i).is_some_and(|skip| *skip);
             self.answers.push(if hangs { Answer::Hangs } else { stat(place) });
         }
@@ -96,18 +116,18 @@ impl Worker {
     fn start(stat: fn(&Path) -> Answer) -> Option<Self> {
         let (requests, asked) = sync_channel::<Round>(1);
         let (answer, rounds) = sync_channel(1);
-        let at = Arc::new(AtomicUsize::new(0));
-        let progress = at.clone();
+        let progress = Arc::new(Progress::default());
+        let ours = progress.clone();
         let thread = std::thread::Builder::new().name("statvfs".to_owned()).stack_size(64 << 10);
         let started = thread.spawn(move || {
             while let Ok(mut round) = asked.recv() {
-                round.go(&progress, stat);
+                round.go(&ours, stat);
                 if answer.send(round).is_err() {
                     return;
                 }
             }
         });
-        started.ok().map(|_| Worker { requests, rounds, at })
+        Some(Worker { requests, rounds, progress, thread: started.ok()? })
     }
 
     /// The round with its answers, or at which place it stands still.
@@ -121,7 +141,7 @@ impl Worker {
                     Err(RecvTimeoutError::Disconnected) => break,
                     Err(RecvTimeoutError::Timeout) => {}
                 }
-                let now = self.at.load(Ordering::Relaxed);
+                let now = self.progress.at.load(Ordering::Relaxed);
                 if now == before {
                     return Err(now);
                 }
@@ -129,7 +149,7 @@ impl Worker {
             }
         }
         // It has panicked, and where is the best guess.
-        Err(self.at.load(Ordering::Relaxed))
+        Err(self.progress.at.load(Ordering::Relaxed))
     }
 }
 
@@ -167,27 +187,42 @@ mod tests {
     fn a_mount_that_hangs_costs_only_its_own_answer_and_is_asked_again_when_it_has_answered() {
         let folder = std::env::temp_dir().join(format!("ask-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let places: Arc<[PathBuf]> = ["a", "dead", "b"].map(|name| folder.join(name)).into();
+        let places: Arc<[PathBuf]> = ["a", "dead", "b", "dead too"].map(|name| folder.join(name)).into();
         std::fs::write(&places[1], "").unwrap();
-        let mut asker = Asker::default();
-        check(&mut asker, &places, "fhf");
+        std::fs::write(&places[3], "").unwrap();
+        let stuck = Arc::new(StuckThreads::default());
+        let mut asker = Asker::new(stuck.clone());
+        check(&mut asker, &places, "fhfh");
         let started = std::time::Instant::now();
-        check(&mut asker, &places, "fhf");
+        check(&mut asker, &places, "fhfh");
         assert!(started.elapsed() < PATIENCE, "what hangs is not waited for a second time");
-        assert_eq!(asker.hanging.len(), 1, "and not asked");
+        assert_eq!(stuck.count(COLLECTOR.name), 2, "and not asked");
+        let mut asker = Asker::new(stuck.clone());
+        check(&mut asker, &places, "fhfh");
+        assert_eq!(stuck.count(COLLECTOR.name), 2, "by nobody");
+        // The one that answers again does not wait for the other.
         std::fs::remove_file(&places[1]).unwrap();
-        let deadline = std::time::Instant::now() + Duration::from_secs(60);
-        while !asker.hanging.is_empty() && std::time::Instant::now() < deadline {
-            asker.ask_with(&places, &mut Vec::new(), until_gone);
-        }
-        check(&mut asker, &places, "fff");
+        wait_until(|| stuck.count(COLLECTOR.name) == 1);
+        check(&mut asker, &places, "fffh");
+        std::fs::remove_file(&places[3]).unwrap();
+        wait_until(|| stuck.count(COLLECTOR.name) == 0);
+        check(&mut asker, &places, "ffff");
         std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    fn wait_until(condition: impl Fn() -> bool) {
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        while !condition() {
+            assert!(std::time::Instant::now() < deadline, "not within a minute");
+            std::thread::yield_now();
+        }
     }
 
     #[test]
     fn sizes_are_those_that_the_kernel_gives() {
         let mut answers = Vec::new();
-        Asker::default().ask(&Arc::from([PathBuf::from("/"), PathBuf::from("/no such place")]), &mut answers);
+        Asker::new(Arc::default())
+            .ask(&Arc::from([PathBuf::from("/"), PathBuf::from("/no such place")]), &mut answers);
         assert!(
             matches!(&answers[..], [Answer::Sizes(sizes), Answer::Failed(Errno::NOENT)] if sizes.f_frsize > 0)
         );
