@@ -1,12 +1,15 @@
 //! What two expositions of the same node differ in, and which of it is an accepted difference.
 
 mod accepted;
+pub mod command;
 mod exposition;
+mod report;
 
 use std::fmt;
 
 pub use accepted::{Accepted, Side, accepted};
 pub use exposition::{Exposition, Family, Labels, parse};
+pub use report::{Report, report};
 
 /// One thing that the two do not agree in.
 #[derive(Clone, Debug, PartialEq)]

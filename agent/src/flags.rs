@@ -13,9 +13,11 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use crate::compare::{self, command::Comparison};
 use crate::log::LogFormat;
 use crate::plan::Overlay;
 use crate::prepare_last_good::{self, Preparation};
+use crate::scrape::Scraper;
 use crate::source::Paths;
 use crate::source::file::HandleBudget;
 use crate::source::kubelet::{Kubelet, KubeletOptions};
@@ -56,6 +58,8 @@ pub struct Flags {
     pub kubelet: Option<KubeletOptions>,
     /// `--sandbox-image`
     pub sandbox_image: String,
+    /// `--collector.timeout`
+    pub timeout: Duration,
     /// `--collector.*`
     pub overlay: Overlay,
     /// What was taken and should be said otherwise, or does nothing.
@@ -69,6 +73,8 @@ pub enum Invocation {
     Serve(Box<Flags>),
     /// To make the folder for the last good configuration.
     Prepare(Preparation),
+    /// To say what two endpoints differ in.
+    Compare(Comparison),
 }
 
 impl Invocation {
@@ -79,6 +85,9 @@ impl Invocation {
         let read = || -> Result<Self, String> {
             let arguments = arguments::expand(std::env::args_os())?;
             let matches = command::command().version(version).get_matches_from(arguments);
+            if let Some(comparison) = matches.subcommand_matches(compare::command::NAME) {
+                return Ok(Invocation::Compare(Comparison::from_matches(comparison)));
+            }
             let preparation = matches.subcommand_matches(prepare_last_good::NAME);
             match preparation.and_then(Preparation::from_matches) {
                 Some(preparation) => Ok(Invocation::Prepare(preparation)),
@@ -158,6 +167,7 @@ fn from_matches(matches: &ArgMatches) -> Result<Flags, String> {
             cgroup_root: text("path.cgroup-root"),
             // Until the scraper shares out what the machine allows.
             handles: Arc::new(HandleBudget::new(0)),
+            stuck: Arc::default(),
         },
         node,
         operators: all("operator"),
@@ -172,6 +182,7 @@ fn from_matches(matches: &ArgMatches) -> Result<Flags, String> {
             deadline: Kubelet::DEADLINE,
         }),
         sandbox_image: text("sandbox-image").unwrap_or_default(),
+        timeout: matches.get_one::<Duration>("collector.timeout").copied().unwrap_or(Scraper::DEADLINE),
         overlay: collectors::overlay(matches, &mut warnings)?,
         warnings,
     })
@@ -245,6 +256,7 @@ mod tests {
         assert!(error(&["--log.format=xml"]).contains("--log.format"));
         assert!(error(&["--operator=y", "--default-after=soon"]).contains("--default-after"));
         assert!(error(&["--default-after=10m"]).contains("--operator"));
+        assert!(error(&["--collector.timeout=0s"]).contains("--collector.timeout"));
         assert!(error(&["@/nosuch/file"]).contains("@/nosuch/file"));
     }
 }

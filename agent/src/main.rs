@@ -1,5 +1,6 @@
 //! Starts the agent and stops it.
 
+use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use agent::config::Config;
@@ -25,11 +26,15 @@ const REVISION: &str = match option_env!("EXPORTER_REVISION") {
     None => "unknown",
 };
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     let version = format!("{} (revision {REVISION})", env!("CARGO_PKG_VERSION"));
     let flags = match Invocation::from_args(version) {
         Invocation::Serve(flags) => *flags,
-        Invocation::Prepare(preparation) => return Ok(preparation.run()?),
+        Invocation::Prepare(preparation) => {
+            preparation.run()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Invocation::Compare(comparison) => return Ok(comparison.run_to_end()),
     };
     log::to_stderr(&flags.log_level, flags.log_format);
     for warning in &flags.warnings {
@@ -42,7 +47,8 @@ fn main() -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    runtime.block_on(run(flags))
+    runtime.block_on(run(flags))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn run(flags: Flags) -> anyhow::Result<()> {
@@ -54,13 +60,14 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
     let telemetry = Arc::new(telemetry);
     let budget = HandleBudget::from_limits();
     let plan = Plan::waiting(&flags.overlay);
-    let scraper = Scraper::new(
+    let mut scraper = Scraper::new(
         flags.paths.clone(),
         flags.sandbox_image.clone(),
         budget.most(),
         plan,
         telemetry.clone(),
     );
+    scraper.set_deadline(flags.timeout);
     let scraper = Arc::new(Mutex::new(scraper));
     let last_good = flags.last_good.as_deref().map(LastGood::new);
     let health = Health::new(flags.kubelet.is_some());

@@ -252,7 +252,11 @@ impl Scraper {
         }
         // Those that can block begin at once and are waited for one after the other.
         if part.has_node() {
-            (0..self.running.len()).for_each(|i| self.ask(i));
+            for i in 0..self.running.len() {
+                if selection.has(self.running[i].index) {
+                    self.ask(i);
+                }
+            }
         }
         for i in 0..self.running.len() {
             let Running { index, collector, .. } = &self.running[i];

@@ -7,6 +7,7 @@ pub mod kubelet;
 pub mod links;
 pub mod network;
 pub mod pid;
+pub mod stuck;
 pub mod text;
 pub mod user_file;
 
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use file::HandleBudget;
+use stuck::StuckThreads;
 
 /// Where the node's file systems are mounted, and how many of the machine's files may stay open.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ pub struct Paths {
     pub cgroup_root: Option<String>,
     /// Handles on files below [`folder::Folder`]s.
     pub handles: Arc<HandleBudget>,
+    /// Threads that wait for a file system which does not answer.
+    pub stuck: Arc<StuckThreads>,
 }
 
 impl Default for Paths {
@@ -42,6 +46,7 @@ impl Default for Paths {
             udev: "/run/udev/data".into(),
             cgroup_root: None,
             handles: Arc::new(HandleBudget::new(0)),
+            stuck: Arc::default(),
         }
     }
 }

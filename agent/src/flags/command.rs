@@ -1,9 +1,11 @@
 //! What can be said on the command line, for clap.
 
+use std::time::Duration;
+
 use clap::{Arg, ArgAction, Command};
 
 use super::{collectors, switch, unused};
-use crate::{duration, prepare_last_good};
+use crate::{compare, duration, prepare_last_good};
 
 fn value(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).help(help).action(ArgAction::Set)
@@ -13,6 +15,7 @@ fn value(name: &'static str, help: &'static str) -> Arg {
 pub(super) fn command() -> Command {
     let command = Command::new("exporter-agent")
         .about("Measures this node and exposes what the policies ask for. Without --operator and --config: everything.")
+        .subcommand(compare::command::command())
         .subcommand(prepare_last_good::command())
         .args_conflicts_with_subcommands(true)
         .disable_help_subcommand(true)
@@ -99,8 +102,20 @@ fn agent(command: Command) -> Command {
         .arg(value("kubelet.url", "The node's kubelet, as https://HOST:10250; it tells who the pods are."))
         .arg(value("kubelet.token-file", "Token for the kubelet; read for each request.").requires("kubelet.url"))
         .arg(value("kubelet.ca-file", "CA that signed the kubelet's certificate.").requires("kubelet.url"))
-        .arg(value("sandbox-image", "Image label of pod sandboxes, which nobody tells the agent.").default_value(""));
+        .arg(value("sandbox-image", "Image label of pod sandboxes, which nobody tells the agent.").default_value(""))
+        .arg(
+            value("collector.timeout", "How long a collector is waited for that reads what may not answer; past it, its last good reading is given.")
+                .default_value("2s")
+                .value_parser(timeout),
+        );
     let name = "kubelet.insecure-skip-verify";
     let command = switch(command, name, "Take any certificate from the kubelet.");
     command.mut_arg(name, |argument| argument.requires("kubelet.url").conflicts_with("kubelet.ca-file"))
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    match duration::parse(text)? {
+        Duration::ZERO => Err("nothing answers in no time".to_owned()),
+        timeout => Ok(timeout),
+    }
 }

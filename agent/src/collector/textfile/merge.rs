@@ -40,8 +40,20 @@ pub(super) struct MergedFamily {
     pub(super) parts: Vec<(usize, usize)>,
 }
 
-/// Names that are the agent's own, whatever collectors it has.
-const RESERVED: [&str; 3] = ["exporter_agent_", "node_exporter_build_info", "node_scrape_collector_"];
+/// What the agent says of itself, whatever collectors it has: names, or their beginnings.
+const RESERVED: [&str; 11] = [
+    "exporter_agent_",
+    "node_exporter_build_info",
+    "node_scrape_collector_",
+    "process_cpu_seconds_total",
+    "process_max_fds",
+    "process_open_fds",
+    "process_resident_memory_bytes",
+    "process_start_time_seconds",
+    "process_virtual_memory_bytes",
+    "process_virtual_memory_max_bytes",
+    "promhttp_metric_handler_",
+];
 
 /// Merges files, the earlier before the later.
 pub(super) fn merge(files: &[Source<'_>]) -> Merged {
@@ -113,7 +125,7 @@ impl<'a> Merging<'a> {
     fn contradiction(&self, family: &'a Family, own_names: &mut HashMap<String, &'a str>) -> Option<String> {
         let name = family.name.as_str();
         if let Some(reserved) = RESERVED.iter().find(|prefix| name.starts_with(**prefix)) {
-            return Some(format!("{name}: names with {reserved} are the agent's own"));
+            return Some(format!("{name}: {reserved} is the agent's own"));
         }
         for series in family.names() {
             let declared = Families::find(&series)
@@ -228,7 +240,12 @@ mod tests {
     #[test]
     fn what_is_of_the_agent_is_not_of_a_textfile() {
         let refused = |text: &str, what: &str| check(&[text], &[], &[Some(what)]);
-        refused("exporter_agent_series 1\n", "the agent's own");
+        let telemetry = crate::telemetry::Telemetry::new().unwrap();
+        let own = [telemetry.gather_build(), telemetry.gather_exporter(), telemetry.gather()];
+        for family in own.iter().flatten() {
+            refused(&format!("{} 1\n", family.name()), "the agent's own");
+        }
+        refused("node_scrape_collector_success 1\n", "the agent's own");
         refused("# TYPE node_load1 counter\nnode_load1 1\n", "node_load1: a gauge of a collector");
         refused("x_count 1\n# TYPE x histogram\nx_sum 1\n", "x_count: a name in both");
         check(
