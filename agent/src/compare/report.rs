@@ -45,18 +45,23 @@ pub fn report(differences: &[Difference], accepted: &[Accepted], most: usize) ->
         let families: Vec<_> = families.iter().map(|(name, count)| format!("{name} ({count})")).collect();
         let _ = writeln!(text, "\n{reason}\n    {}", families.join(", "));
     }
-    let count = |families: usize, series: usize| format!("{series} differences in {families} families");
+    let several =
+        |count: usize, one: &str, more: &str| format!("{count} {}", if count == 1 { one } else { more });
+    let count = |families: usize, series: usize| {
+        let series = several(series, "difference", "differences");
+        format!("{series} in {}", several(families, "family", "families"))
+    };
     let sum = unexplained.values().map(Vec::len).sum();
     let known = explained.values().flat_map(BTreeMap::values).sum();
     let known_families = explained.values().map(BTreeMap::len).sum();
     let blank = if text.is_empty() { "" } else { "\n" };
     let _ = match (sum, known) {
         (0, 0) => writeln!(text, "No differences."),
-        (0, _) => writeln!(text, "{blank}{}, all of them known.", count(known_families, known)),
+        (0, _) => writeln!(text, "{blank}{}, all known.", count(known_families, known)),
         (_, 0) => writeln!(text, "{blank}{}.", count(unexplained.len(), sum)),
         _ => writeln!(
             text,
-            "{blank}{}, and {} that are known.",
+            "{blank}{}; besides {}, known.",
             count(unexplained.len(), sum),
             count(known_families, known)
         ),
@@ -85,15 +90,15 @@ mod tests {
             "# TYPE b counter\nb 1\n",
             &format!(
                 "a\n    a{{x=\"1\"}}: missing\n    a{{x=\"2\"}}: missing\n    and 1 more; --all shows them\nb\n    b: a gauge \
-                 there, a counter here\n\nKnown differences:\n\n{purgeable}\n4 differences in 2 families, and 1 \
-                 differences in 1 families that are known.\n"
+                 there, a counter here\n\nKnown differences:\n\n{purgeable}\n4 differences in 2 families; besides 1 \
+                 difference in 1 family, known.\n"
             ),
             4,
         );
         check(
             "node_filesystem_purgeable_bytes 0\n",
             "",
-            &format!("Known differences:\n\n{purgeable}\n1 differences in 1 families, all of them known.\n"),
+            &format!("Known differences:\n\n{purgeable}\n1 difference in 1 family, all known.\n"),
             0,
         );
     }
