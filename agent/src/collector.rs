@@ -1,23 +1,46 @@
 //! What a collector is, and the list of them.
 
+mod buddyinfo;
+mod cgroups;
 mod container_cpu;
 mod container_io;
 mod container_memory;
 mod container_network;
 mod container_spec;
 mod cpu;
+mod cpu_vulnerabilities;
 mod cpufreq;
 mod diskstats;
 mod dmi;
+mod drm;
 mod filesystem;
 mod hwmon;
+mod interrupts;
+mod ksmd;
+mod lnstat;
 mod loadavg;
+mod logind;
 mod meminfo;
+mod meminfo_numa;
+mod mountstats;
 mod netclass;
 mod netdev;
+mod network_route;
+mod nvmesubsystem;
+mod pcidevice;
+mod processes;
+mod qdisc;
 mod rapl;
+mod slabinfo;
+mod softirqs;
+mod swap;
+mod sysctl;
+mod systemd;
+mod tcpstat;
 mod textfile;
 mod thermal_zone;
+mod xfrm;
+mod zoneinfo;
 
 use std::path::PathBuf;
 
@@ -35,18 +58,41 @@ pub use crate::option::{OptionDesc, OptionKind, Options, Pattern};
 
 /// THE LIST: every collector there is, in the order in which they are exposed.
 pub const COLLECTORS: &[&Collector] = &[
+    &buddyinfo::COLLECTOR,
+    &cgroups::COLLECTOR,
     &cpu::COLLECTOR,
+    &cpu_vulnerabilities::COLLECTOR,
     &cpufreq::COLLECTOR,
     &diskstats::COLLECTOR,
     &dmi::COLLECTOR,
+    &drm::COLLECTOR,
     &filesystem::COLLECTOR,
     &hwmon::COLLECTOR,
+    &interrupts::COLLECTOR,
+    &ksmd::COLLECTOR,
+    &lnstat::COLLECTOR,
     &loadavg::COLLECTOR,
+    &logind::COLLECTOR,
     &meminfo::COLLECTOR,
+    &meminfo_numa::COLLECTOR,
+    &mountstats::COLLECTOR,
     &netclass::COLLECTOR,
     &netdev::COLLECTOR,
+    &network_route::COLLECTOR,
+    &nvmesubsystem::COLLECTOR,
+    &pcidevice::COLLECTOR,
+    &processes::COLLECTOR,
+    &qdisc::COLLECTOR,
     &rapl::COLLECTOR,
+    &slabinfo::COLLECTOR,
+    &softirqs::COLLECTOR,
+    &swap::COLLECTOR,
+    &sysctl::COLLECTOR,
+    &systemd::COLLECTOR,
+    &tcpstat::COLLECTOR,
     &thermal_zone::COLLECTOR,
+    &xfrm::COLLECTOR,
+    &zoneinfo::COLLECTOR,
     // After all others of the machine: what they give stays where a textfile gives it too.
     &textfile::COLLECTOR,
     &container_cpu::COLLECTOR,
@@ -252,6 +298,28 @@ impl CollectError {
     pub fn parse(path: impl Into<PathBuf>, what: impl Into<String>) -> Self {
         CollectError::Parse { path: path.into(), what: what.into() }
     }
+}
+
+/// Collectors of node_exporter that this agent has not, and what there is instead.
+pub const NOT_HERE: &[(&str, &str)] = &[
+    ("drbd", "it reads /proc/drbd, which DRBD has not since version 9; drbd-reactor exports what DRBD does"),
+    (
+        "ntp",
+        "it asks a server over the network; the collector `timex` says whether the clock is synchronized",
+    ),
+    ("perf", "it opens hardware counters, for which the agent would need CAP_PERFMON"),
+    ("runit", "it asks a process supervisor; what that knows can be given to the collector `textfile`"),
+    ("supervisord", "it asks a process supervisor; what that knows can be given to the collector `textfile`"),
+    (
+        "wifi",
+        "it asks nl80211, which servers have not; the collectors `netdev` and `netclass` know wireless interfaces too",
+    ),
+];
+
+/// Why node_exporter's collector of this name is not in this agent; nothing where node_exporter has none or the agent has it.
+pub fn not_here(name: &str) -> Option<String> {
+    let (name, why) = NOT_HERE.iter().find(|(known, _)| *known == name)?;
+    Some(format!("collector `{name}` of node_exporter is not in this agent: {why}"))
 }
 
 /// The collector of this name.

@@ -2,7 +2,7 @@
 
 use protocol::{FamilySelector, Finding, Outcome, Policy, PolicyContent};
 
-use crate::collector::{COLLECTORS, Collector, find};
+use crate::collector::{COLLECTORS, Collector, find, not_here};
 
 /// The words for what can be wrong, as they become reasons of conditions.
 mod reason {
@@ -52,7 +52,10 @@ fn collectors(content: &PolicyContent, warnings: &mut Vec<Finding>) -> Result<()
     for (i, setting) in content.collectors.iter().enumerate() {
         let field = format!("collectors[{i}]");
         let Some(collector) = find(&setting.name) else {
-            let message = format!("this agent has no collector `{}`; it is skipped", setting.name);
+            let message = match not_here(&setting.name) {
+                Some(why) => format!("{why}; it is skipped"),
+                None => format!("this agent has no collector `{}`; it is skipped", setting.name),
+            };
             warnings.push(finding(format!("{field}.name"), reason::UNKNOWN_COLLECTOR, message));
             continue;
         };
@@ -161,6 +164,13 @@ mod tests {
         check(with_collector("filesystem", &[("color", "red")]), AcceptedWithWarnings, &unknown_option);
         let unknown_family = [("metrics.exclude[0]", "UnknownFamily")];
         check(with_metrics(&["node_load.*"], &["warp_.*"]), AcceptedWithWarnings, &unknown_family);
+    }
+
+    #[test]
+    fn a_collector_of_node_exporter_that_is_left_out_is_skipped_with_the_reason() {
+        let policy = Policy::new("a", 0, with_collector("ntp", &[]));
+        let message = &judge(&policy).findings[0].message;
+        assert!(message.contains("`ntp` of node_exporter") && message.contains("timex"), "{message}");
     }
 
     #[test]

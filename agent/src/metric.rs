@@ -2,6 +2,8 @@
 
 mod label;
 mod named;
+#[cfg(test)]
+pub(crate) mod shown;
 mod writer;
 
 use std::collections::HashSet;

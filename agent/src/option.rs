@@ -124,6 +124,11 @@ impl Options {
         }
     }
 
+    /// The patterns of an include and an exclude option that both hold, whichever are set.
+    pub fn both(&self, collector: &Collector, include: &str, exclude: &str) -> Pattern {
+        Pattern { include: self.regex(collector, include), exclude: self.regex(collector, exclude) }
+    }
+
     /// An option's value, or its default.
     pub fn value<'a>(&'a self, collector: &Collector, key: &str) -> &'a str {
         let default: &'static str = collector.options.iter().find(|o| o.key == key).map_or("", |o| o.default);

@@ -1,12 +1,15 @@
 //! The node as collectors see it, under given roots; only the files below this one read it.
 
 pub mod cgroup;
+pub mod dbus;
 pub mod file;
 pub mod folder;
 pub mod kubelet;
 pub mod links;
+pub mod netlink;
 pub mod network;
 pub mod pid;
+pub mod processes;
 pub mod stuck;
 pub mod text;
 pub mod user_file;
@@ -63,6 +66,28 @@ impl Paths {
         } else {
             own.join(file)
         }
+    }
+
+    /// Whether this program is in the machine's own network namespace: only then do sockets and `/proc/sys/net` speak of
+    /// the machine, since both follow who asks (fs/proc/proc_sysctl.c, net_ctl_header_lookup).
+    ///
+    /// Each namespace has its own files below /proc/PID/net, and the numbers of these are never used twice
+    /// (fs/proc/generic.c, proc_alloc_inum), whoever mounted procfs.
+    pub fn is_own_network(&self) -> bool {
+        let file = |path: &std::path::Path| {
+            let is_procfs = rustix::fs::statfs(path).is_ok_and(|s| s.f_type == rustix::fs::PROC_SUPER_MAGIC);
+            std::fs::metadata(path)
+                .ok()
+                .filter(|_| is_procfs)
+                .map(|m| std::os::unix::fs::MetadataExt::ino(&m))
+        };
+        let machine = file(&self.net("dev"));
+        machine.is_some() && machine == file(std::path::Path::new("/proc/self/net/dev"))
+    }
+
+    /// Whether the files are those of a machine, or of a recorded tree.
+    pub fn is_recorded(&self) -> bool {
+        !rustix::fs::statfs(&self.procfs).is_ok_and(|s| s.f_type == rustix::fs::PROC_SUPER_MAGIC)
     }
 
     /// Where the cgroup file systems are mounted.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::{given_switch, switch};
-use crate::collector::{COLLECTORS, Collector, OptionDesc, OptionKind};
+use crate::collector::{COLLECTORS, Collector, NOT_HERE, OptionDesc, OptionKind, not_here};
 use crate::plan::Overlay;
 
 /// node_exporter's flag for an option: `mountPointsExclude` is `--collector.filesystem.mount-points-exclude`.
@@ -29,6 +29,10 @@ pub fn option_flag(collector: &str, option: &OptionDesc) -> String {
 /// Adds the flags of every collector.
 pub(super) fn add(mut command: Command) -> Command {
     command = switch(command, "collector.disable-defaults", "Run only the collectors that are switched on.");
+    for (name, _) in NOT_HERE {
+        let flag = format!("collector.{name}");
+        command = switch(command, &flag, "Not in this agent.").mut_arg(flag, |argument| argument.hide(true));
+    }
     for collector in COLLECTORS {
         let name = collector.name;
         command = switch(command, &format!("collector.{name}"), &format!("Run the {name} collector."));
@@ -64,6 +68,12 @@ pub(super) fn overlay(matches: &ArgMatches, warnings: &mut Vec<String>) -> Resul
         disable_defaults: given_switch(matches, "collector.disable-defaults").unwrap_or_default(),
         ..Overlay::default()
     };
+    for (name, _) in NOT_HERE {
+        // To switch it off is what the agent does.
+        if given_switch(matches, &format!("collector.{name}")) == Some(true) {
+            return Err(format!("--collector.{name}: {}", not_here(name).unwrap_or_default()));
+        }
+    }
     for collector in COLLECTORS {
         if let Some(is_on) = given_switch(matches, &format!("collector.{}", collector.name)) {
             overlay.enabled.insert(collector.name.to_owned(), is_on);
@@ -137,6 +147,13 @@ mod tests {
         assert!(flags.overlay.disable_defaults);
         assert_eq!(flags.overlay.enabled, [("cpu".into(), false), ("loadavg".into(), true)].into());
         assert_eq!(flags.overlay.options["filesystem"]["mountPointsExclude"], "^/mnt");
+    }
+
+    #[test]
+    fn a_collector_that_is_left_out_is_named_and_may_be_switched_off() {
+        let error = Flags::parse(&["--collector.ntp"]).unwrap_err();
+        assert!(error.contains("--collector.ntp") && error.contains("timex"), "{error}");
+        Flags::parse(&["--no-collector.ntp", "--collector.wifi=false"]).unwrap();
     }
 
     #[test]

@@ -151,6 +151,45 @@ impl NodeFile {
         }
     }
 
+    /// Goes through the lines of a file that may be longer than what is good to hold at once, such as the list of all
+    /// sockets; answers whether it ends with a line. What follows the last line is not shown.
+    ///
+    /// # Errors
+    /// What the kernel says, with the path.
+    pub fn each_line(&mut self, found: impl FnMut(&[u8])) -> Result<bool, FileError> {
+        self.go_through(found).map_err(|source| FileError { path: self.path.clone(), source })
+    }
+
+    fn go_through(&mut self, mut found: impl FnMut(&[u8])) -> Result<bool, Errno> {
+        /// A page of the kernel's own buffer holds less; a longer line makes room for itself.
+        const PIECE: usize = 32 << 10;
+        let fd = match std::mem::take(&mut self.file) {
+            KeptFile::Open(fd) => fd,
+            KeptFile::Closed | KeptFile::Absent => open(&self.path)?,
+        };
+        let buffer = &mut self.buffer;
+        buffer.clear();
+        let mut offset = 0;
+        loop {
+            buffer.reserve(PIECE);
+            // Each read goes on where the last one ended, which is how a seq_file need not begin anew.
+            let read = rustix::io::retry_on_intr(|| {
+                rustix::io::pread(&fd, rustix::buffer::spare_capacity(buffer), offset)
+            })?;
+            offset += read as u64;
+            let Some(last) = buffer.iter().rposition(|b| *b == b'\n').filter(|_| read > 0) else {
+                if read > 0 {
+                    continue;
+                }
+                break;
+            };
+            super::text::lines(&buffer[..=last]).for_each(&mut found);
+            buffer.drain(..=last);
+        }
+        self.file = KeptFile::Open(fd);
+        Ok(buffer.is_empty())
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -213,6 +252,24 @@ mod tests {
         assert!(matches!(second, KeptFile::Closed), "the budget is spent");
         file.close(&budget);
         assert_eq!(budget.open(), 0);
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn lines_are_whole_however_the_file_is_read() {
+        let path = std::env::temp_dir().join(format!("lines-{}", std::process::id()));
+        let mut lines: Vec<String> = (0..9000).map(|n| format!("line {n}")).collect();
+        lines.push("long".repeat(30_000));
+        std::fs::write(&path, lines.join("\n") + "\ncut").unwrap();
+        let mut file = NodeFile::new(path.clone());
+        for _ in 0..2 {
+            let mut found = Vec::new();
+            let is_whole = file.each_line(|line| found.push(String::from_utf8(line.to_vec()).unwrap()));
+            assert!(!is_whole.unwrap());
+            assert!(found == lines);
+        }
+        std::fs::write(&path, "").unwrap();
+        assert!(file.each_line(|_| unreachable!()).unwrap());
         std::fs::remove_file(&path).unwrap();
     }
 

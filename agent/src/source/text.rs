@@ -6,7 +6,7 @@ pub fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// The words of a line; the kernel separates with spaces and tabs.
-pub fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     line.split(|b| matches!(b, b' ' | b'\t')).filter(|word| !word.is_empty())
 }
 
@@ -24,6 +24,12 @@ pub fn number(word: &[u8]) -> Option<u64> {
         }
         n.checked_mul(10)?.checked_add(u64::from(digit))
     })
+}
+
+/// A word that is a hexadecimal number without `0x`.
+pub fn hexadecimal(word: &[u8]) -> Option<u64> {
+    let is_digits = word.iter().all(u8::is_ascii_hexdigit);
+    u64::from_str_radix(std::str::from_utf8(word).ok().filter(|_| is_digits)?, 16).ok()
 }
 
 /// A word that is a number with a sign or a fraction.
@@ -105,6 +111,8 @@ mod tests {
         assert_eq!(number(b"12x"), None);
         assert_eq!(only_number(b"42\n"), Some(42));
         assert_eq!(only_number(b"max\n"), None);
+        assert_eq!(hexadecimal(b"ffffffffffffffff"), Some(u64::MAX));
+        assert_eq!([hexadecimal(b""), hexadecimal(b"+1"), hexadecimal(b"0x1")], [None; 3]);
     }
 
     #[test]

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
+use agent::collector::COLLECTORS;
 use agent::compare::{Exposition, parse};
 use agent::expose::text::Format;
-use agent::plan::Plan;
+use agent::flags::Flags;
+use agent::plan::{Overlay, Plan};
 use agent::scrape::{Part, Scraper};
 use agent::source::Paths;
 use agent::source::file::HandleBudget;
@@ -40,9 +42,18 @@ impl Fixture {
         Some(parse(&fs::read_to_string(self.folder.join("kubelet/cadvisor.prom")).ok()?).unwrap())
     }
 
-    /// What an agent with its defaults exposes of the node.
+    /// What an agent with every collector exposes of the node.
     pub(crate) fn scrape(&self) -> Exposition {
-        self.scrape_with(Plan::new(Vec::new(), Facts::default(), &Default::default())).exposition
+        self.scrape_with(Plan::new(Vec::new(), Facts::default(), &self.overlay())).exposition
+    }
+
+    /// Every collector, and the flags that stand in the file `flags`.
+    fn overlay(&self) -> Overlay {
+        let flags = fs::read_to_string(self.folder.join("flags")).unwrap_or_default();
+        let flags: Vec<_> = flags.lines().collect();
+        let mut overlay = Flags::parse(&flags).unwrap().overlay;
+        overlay.enabled.extend(COLLECTORS.iter().map(|collector| (collector.name.to_owned(), true)));
+        overlay
     }
 
     /// What an agent with this plan makes of the node.
@@ -132,9 +143,10 @@ fn copy_folder(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
             copy_folder(&entry.path(), &to);
-        } else if entry.file_type().unwrap().is_symlink() {
+        } else if kind.is_symlink() {
             // Devices are links in /sys, and what they are linked to says what they are.
             std::os::unix::fs::symlink(fs::read_link(entry.path()).unwrap(), to).unwrap();
         } else {
