@@ -42,8 +42,8 @@ impl Tree {
             sysfs: self.0.join("sys"),
             rootfs: self.0.clone(),
             udev: self.0.join("udev"),
-            cgroup_root: None,
             handles: Arc::new(HandleBudget::new(1000)),
+            ..Paths::default()
         }
     }
 
