@@ -129,11 +129,12 @@ impl Subscription {
                     self.telemetry.connected(true);
                     *failures = 0;
                     tracing::info!(address, term = welcome.term, "following the operator");
+                    is_followed = true;
+                    // Before the verdicts: an operator writes conditions once it has heard those of every agent.
+                    say_health(&say, &mut health).await?;
                     if let Some(verdicts) = verdicts {
                         report(&say, Report::Verdicts(verdicts.clone())).await?;
                     }
-                    is_followed = true;
-                    say_health(&say, &mut health).await?;
                 }
                 Some(operator_message::Message::Snapshot(message)) => {
                     let answer = self.snapshot(message);

@@ -115,8 +115,8 @@ impl KubeletError {
         const STAYS: &str = "until then pods are known as they last were";
         match self {
             KubeletError::Unauthorized { .. } => Some(format!(
-                "the kubelet does not accept the agent's token (401), since it takes only tokens for the API server's \
-                 own audience; {STAYS}"
+                "the kubelet does not accept the agent's token (401): it takes only tokens for the API server's own \
+                 audience, and only where it can ask the API server about them (`authentication.webhook`); {STAYS}"
             )),
             KubeletError::Forbidden { .. } => Some(format!(
                 "the kubelet refuses the agent its pods (403): grant the agent's service account `get` on \

@@ -80,9 +80,9 @@ const WAIT: Duration = Duration::from_secs(600);
 async fn an_agent_that_nobody_tells_anything_shows_the_minimal_profile_after_its_time_and_not_before() {
     let fixture = Fixture::all().pop().unwrap();
     let (_copy, scraper, config) = waiting(&fixture);
-    let after = tokio::spawn(config.default_after(WAIT));
-    tokio::task::yield_now().await;
-    tokio::time::advance(WAIT - Duration::from_secs(1)).await;
+    let mut after = tokio::spawn(config.default_after(WAIT));
+    let early = tokio::time::timeout(WAIT - Duration::from_secs(1), &mut after).await;
+    assert!(early.is_err(), "before its time");
     assert_eq!(containers(&scraper), [].into());
     after.await.unwrap();
     let shown = containers(&scraper);

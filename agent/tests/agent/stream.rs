@@ -284,8 +284,12 @@ async fn a_kubelet_that_refuses_is_told_of_when_it_changes_and_to_each_operator_
     let mut stream = streams.recv().await.unwrap();
     stream.hello().await;
     stream.welcome(5).await;
-    let Report::Verdicts(_) = stream.report().await else { panic!("no verdicts first") };
-    assert_eq!(stream.health().await, ["KubeletRefused"]);
+    assert_eq!(
+        stream.health().await,
+        ["KubeletRefused"],
+        "first, so that no condition is written without it"
+    );
+    let Report::Verdicts(_) = stream.report().await else { panic!("no verdicts") };
     // The same again is no change, so that what comes next is the mending.
     health.kubelet(Err(&forbidden()));
     health.kubelet(Ok(()));

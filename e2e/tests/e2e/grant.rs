@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use e2e::cluster::Cluster;
 use e2e::product::{Agent, NAMESPACE};
+use e2e::wait::wait_for;
 use serde_json::{Value, json};
 
 use crate::installed::{PATIENCE, installed};
@@ -30,21 +31,28 @@ pub(crate) fn a_kubelet_that_refuses_is_named_in_the_policys_condition_until_it_
     let changed = Changed::new(cluster)?;
 
     changed.account("without-grant")?;
-    let message = policy.condition("Degraded", "True", "KubeletRefused")?;
-    for said in [agent.node.as_str(), "403", "`get` on `nodes/pods`"] {
-        ensure!(message.contains(said), "no word of {said}: {message}");
-    }
+    degraded(&policy, &[&agent.node, "403", "`get` on `nodes/pods`"])?;
     policy.condition("Programmed", "True", "Programmed")?;
     refused(cluster, "forbidden", "grant `get` on `nodes/pods`")?;
     cluster.kubectl.apply(BINDING)?;
     policy.no_condition("Degraded")?;
 
     changed.audience("somebody-else")?;
-    let message = policy.condition("Degraded", "True", "KubeletRefused")?;
-    ensure!(message.contains("401") && message.contains("audience"), "{message}");
+    degraded(&policy, &[&agent.node, "401", "audience"])?;
     refused(cluster, "unauthorized", "does not accept the token")?;
     changed.restore()?;
     policy.no_condition("Degraded")
+}
+
+/// Waits until the condition says all of this: the agents of several nodes are heard one after another.
+fn degraded(policy: &Policy<'_>, said: &[&str]) -> Result<()> {
+    wait_for(&format!("a condition that says {said:?}"), PATIENCE, || {
+        let message = policy.condition("Degraded", "True", "KubeletRefused")?;
+        for words in said {
+            ensure!(message.contains(words), "no word of {words}: {message}");
+        }
+        Ok(Some(()))
+    })
 }
 
 /// The agent says the same in its metrics and in its log.

@@ -23,18 +23,19 @@ pub(super) fn degraded(
     Some(Answer { holds: true, reason, message })
 }
 
-const EXPOSED: &str =
-    "Exposed are the machine and the profile Minimal, less what policies exclude; no pod label is added.";
+/// What agents there are told; whether they have heard it is for their own metrics to say.
+const TOLD: &str = "Agents there are told to expose the machine and the profile Minimal, less what policies exclude, and \
+                    to add no pod label.";
 
 fn in_emergency(selected: usize, emergency: &Emergency) -> String {
     let selected = amount(selected, "selected node");
     match emergency {
         Emergency::Everywhere => format!(
-            "Every node is in emergency, {selected} of this policy. {EXPOSED} To end it, set the chart's \
+            "Every node is in emergency, {selected} of this policy. {TOLD} To end it, set the chart's \
              operator.emergency=false, which starts the operator without --emergency."
         ),
         Emergency::Nodes(nodes) => format!(
-            "In emergency {are} {n} of {selected}: {names}. {EXPOSED} To end it: kubectl annotate node NAME {EMERGENCY}-",
+            "In emergency {are} {n} of {selected}: {names}. {TOLD} To end it: kubectl annotate node NAME {EMERGENCY}-",
             are = if nodes.len() == 1 { "is" } else { "are" },
             n = nodes.len(),
             names = names(nodes.iter()),

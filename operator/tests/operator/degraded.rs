@@ -26,8 +26,9 @@ fn an_emergency_names_the_nodes_and_the_way_out_and_holds_nothing_back() {
     assert_eq!(outlook.degraded.as_ref().unwrap().reason, "Emergency");
     assert_eq!(
         message(&outlook),
-        "In emergency are 2 of 3 selected nodes: n2, n3. Exposed are the machine and the profile Minimal, less what \
-         policies exclude; no pod label is added. To end it: kubectl annotate node NAME exporter-operator.dev/emergency-"
+        "In emergency are 2 of 3 selected nodes: n2, n3. Agents there are told to expose the machine and the profile \
+         Minimal, less what policies exclude, and to add no pod label. To end it: kubectl annotate node NAME \
+         exporter-operator.dev/emergency-"
     );
     let outlook = report("p", &in_emergency(&["n1"], Emergency::Everywhere), &agents(&[("n1", accepts())]));
     check(&outlook, VALID, (true, "Programmed", "In force on 1 of 1 selected node."), [1, 1, 0]);
