@@ -44,7 +44,7 @@ terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
 securityContext:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with concat (default (list) .initContainers) $values.extraInitContainers }}
+{{- with concat (default (list) .initContainers) (default (list) $values.extraInitContainers) }}
 initContainers:
   {{- toYaml . | nindent 2 }}
 {{- end }}
