@@ -1,5 +1,9 @@
 //! What a collector is, and the list of them.
 
+mod bcache;
+mod bcachefs;
+mod bonding;
+mod btrfs;
 mod buddyinfo;
 mod cgroups;
 mod container_cpu;
@@ -12,9 +16,13 @@ mod cpu_vulnerabilities;
 mod cpufreq;
 mod diskstats;
 mod dmi;
+mod dmmultipath;
 mod drm;
+mod edac;
+mod fibrechannel;
 mod filesystem;
 mod hwmon;
+mod infiniband;
 mod interrupts;
 mod ksmd;
 mod lnstat;
@@ -26,8 +34,10 @@ mod mountstats;
 mod netclass;
 mod netdev;
 mod network_route;
+mod nvme;
 mod nvmesubsystem;
 mod pcidevice;
+mod powersupplyclass;
 mod processes;
 mod qdisc;
 mod rapl;
@@ -36,10 +46,14 @@ mod softirqs;
 mod swap;
 mod sysctl;
 mod systemd;
+mod tapestats;
 mod tcpstat;
 mod textfile;
 mod thermal_zone;
+mod watchdog;
 mod xfrm;
+mod xfs;
+mod zfs;
 mod zoneinfo;
 
 use std::path::PathBuf;
@@ -58,6 +72,10 @@ pub use crate::option::{OptionDesc, OptionKind, Options, Pattern};
 
 /// THE LIST: every collector there is, in the order in which they are exposed.
 pub const COLLECTORS: &[&Collector] = &[
+    &bcache::COLLECTOR,
+    &bcachefs::COLLECTOR,
+    &bonding::COLLECTOR,
+    &btrfs::COLLECTOR,
     &buddyinfo::COLLECTOR,
     &cgroups::COLLECTOR,
     &cpu::COLLECTOR,
@@ -65,9 +83,13 @@ pub const COLLECTORS: &[&Collector] = &[
     &cpufreq::COLLECTOR,
     &diskstats::COLLECTOR,
     &dmi::COLLECTOR,
+    &dmmultipath::COLLECTOR,
     &drm::COLLECTOR,
+    &edac::COLLECTOR,
+    &fibrechannel::COLLECTOR,
     &filesystem::COLLECTOR,
     &hwmon::COLLECTOR,
+    &infiniband::COLLECTOR,
     &interrupts::COLLECTOR,
     &ksmd::COLLECTOR,
     &lnstat::COLLECTOR,
@@ -79,8 +101,10 @@ pub const COLLECTORS: &[&Collector] = &[
     &netclass::COLLECTOR,
     &netdev::COLLECTOR,
     &network_route::COLLECTOR,
+    &nvme::COLLECTOR,
     &nvmesubsystem::COLLECTOR,
     &pcidevice::COLLECTOR,
+    &powersupplyclass::COLLECTOR,
     &processes::COLLECTOR,
     &qdisc::COLLECTOR,
     &rapl::COLLECTOR,
@@ -89,9 +113,13 @@ pub const COLLECTORS: &[&Collector] = &[
     &swap::COLLECTOR,
     &sysctl::COLLECTOR,
     &systemd::COLLECTOR,
+    &tapestats::COLLECTOR,
     &tcpstat::COLLECTOR,
     &thermal_zone::COLLECTOR,
+    &watchdog::COLLECTOR,
     &xfrm::COLLECTOR,
+    &xfs::COLLECTOR,
+    &zfs::COLLECTOR,
     &zoneinfo::COLLECTOR,
     // After all others of the machine: what they give stays where a textfile gives it too.
     &textfile::COLLECTOR,

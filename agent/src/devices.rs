@@ -11,7 +11,7 @@ use crate::source::file::HandleBudget;
 use crate::source::folder::Folder;
 use crate::source::text::{integer, label};
 
-/// A folder of /sys whose entries are devices with the same few attributes, or themselves attributes.
+/// A folder of /sys or /proc whose entries are devices with the same few attributes, or themselves attributes.
 #[derive(Debug)]
 pub struct Devices {
     folder: Folder,
@@ -27,6 +27,11 @@ impl Devices {
     /// The attributes in this folder.
     pub fn attributes(path: PathBuf, handles: &Arc<HandleBudget>) -> Self {
         Devices { folder: Folder::of_attributes(path, handles), fault: None }
+    }
+
+    /// With files that take several reads, as those of /proc can.
+    pub fn whole(self) -> Self {
+        Devices { folder: self.folder.whole(), ..self }
     }
 
     /// Passes over those of other names.
@@ -151,6 +156,7 @@ pub struct Below {
     inside: &'static str,
     files: &'static [&'static str],
     only: fn(&str) -> bool,
+    is_whole: bool,
     handles: Arc<HandleBudget>,
     parents: Vec<(String, Devices)>,
 }
@@ -164,7 +170,12 @@ impl Below {
         only: fn(&str) -> bool,
         handles: &Arc<HandleBudget>,
     ) -> Self {
-        Below { inside, files, only, handles: handles.clone(), parents: Vec::new() }
+        Below { inside, files, only, is_whole: false, handles: handles.clone(), parents: Vec::new() }
+    }
+
+    /// With files that take several reads, as those of /proc can.
+    pub fn whole(self) -> Self {
+        Below { is_whole: true, ..self }
     }
 
     /// Lists those of every device; those without a folder have none.
@@ -192,7 +203,8 @@ impl Below {
             [] => Devices::attributes(path, &self.handles),
             files => Devices::new(path, files, &self.handles),
         };
-        devices.only(self.only)
+        let devices = devices.only(self.only);
+        if self.is_whole { devices.whole() } else { devices }
     }
 
     /// Those of one device, by its place.

@@ -64,6 +64,12 @@ impl Folder {
         Folder::sysfs(path, &[""], handles)
     }
 
+    /// With files that take several reads, as those of /proc can.
+    pub fn whole(mut self) -> Self {
+        self.is_whole = true;
+        self
+    }
+
     /// Passes over entries whose names are others.
     pub fn only(mut self, only: fn(&str) -> bool) -> Self {
         self.only = only;
