@@ -47,8 +47,10 @@ fn main() -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    runtime.block_on(run(flags))?;
-    Ok(ExitCode::SUCCESS)
+    let result = runtime.block_on(run(flags));
+    // A read that does not come back must not keep the program from ending.
+    runtime.shutdown_background();
+    result.map(|()| ExitCode::SUCCESS)
 }
 
 async fn run(flags: Flags) -> anyhow::Result<()> {

@@ -22,6 +22,7 @@ pub mod kubectl;
 pub mod monitoring;
 pub mod netns;
 pub mod node;
+pub mod node_exporter_flags;
 pub mod packages;
 pub mod parts;
 pub mod pki;

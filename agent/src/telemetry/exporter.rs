@@ -1,7 +1,11 @@
 //! What node_exporter says of itself, in its own names: its build, its process, the requests it answers.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+
 use prometheus::{Counter, Gauge, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use rustix::process::{Resource, getrlimit};
+use rustix::time::{ClockId, clock_gettime};
 
 use super::register;
 
@@ -109,6 +113,7 @@ impl Drop for InFlight {
 
 /// This process, as every exporter that is written in Go gives it.
 struct Process {
+    statm: Option<File>,
     cpu: Counter,
     open: Gauge,
     virtual_memory: Gauge,
@@ -126,12 +131,14 @@ impl Process {
         let started =
             gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds.")?;
         let (stat, boot) = (std::fs::read("/proc/self/stat"), std::fs::read("/proc/stat"));
-        if let (Some(stat), Some(boot)) =
-            (stat.ok().and_then(|s| parse(&s)), boot.ok().and_then(|s| boot_time(&s)))
+        if let (Some(after_boot), Some(boot)) =
+            (stat.ok().and_then(|s| started_after_boot(&s)), boot.ok().and_then(|s| boot_time(&s)))
         {
-            started.set(boot as f64 + stat.started);
+            started.set(boot as f64 + after_boot);
         }
         let process = Process {
+            // Its own /proc, whatever `--path.procfs` says.
+            statm: File::open("/proc/self/statm").ok(),
             cpu: register(
                 registry,
                 Counter::new(
@@ -147,42 +154,45 @@ impl Process {
         Ok(process)
     }
 
-    /// Reads what changes. Its own /proc, whatever `--path.procfs` says.
+    /// Reads what changes.
     fn update(&self) {
-        if let Ok(entries) = std::fs::read_dir("/proc/self/fd") {
-            // One of them is the folder itself.
-            self.open.set(entries.count().saturating_sub(1) as f64);
-        }
-        if let Some(stat) = std::fs::read("/proc/self/stat").ok().and_then(|text| parse(&text)) {
-            self.cpu.reset();
-            self.cpu.inc_by(stat.cpu);
-            self.virtual_memory.set(stat.virtual_memory);
-            self.resident.set(stat.resident);
+        self.open.set(open_files() as f64);
+        let time = clock_gettime(ClockId::ProcessCPUTime);
+        self.cpu.reset();
+        self.cpu.inc_by(time.tv_sec as f64 + time.tv_nsec as f64 / 1e9);
+        let mut text = [0; 128];
+        let read = self.statm.as_ref().and_then(|file| file.read_at(&mut text, 0).ok()).unwrap_or_default();
+        if let Some([pages, resident]) = memory(&text[..read]) {
+            self.virtual_memory.set(pages * rustix::param::page_size() as f64);
+            self.resident.set(resident * rustix::param::page_size() as f64);
         }
     }
 }
 
-/// Of /proc/PID/stat (Documentation/filesystems/proc.rst, table 1-4): seconds, seconds since boot, bytes, bytes.
-#[derive(Debug, PartialEq)]
-struct Stat {
-    cpu: f64,
-    started: f64,
-    virtual_memory: f64,
-    resident: f64,
+/// How many files are open: the folder's size, since Linux 6.2; before, that is 0 and each of its entries is one.
+fn open_files() -> u64 {
+    match std::fs::metadata("/proc/self/fd").map(|folder| folder.len()) {
+        Ok(0) | Err(_) => {
+            // One of them is the folder itself.
+            std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count().saturating_sub(1) as u64)
+        }
+        Ok(count) => count,
+    }
 }
 
-fn parse(text: &[u8]) -> Option<Stat> {
-    // The name is in parentheses and may hold some; after it come the state and then numbers only.
-    let after_name = text.iter().rposition(|b| *b == b')')? + 1;
-    let fields: Vec<&str> = std::str::from_utf8(&text[after_name..]).ok()?.split_ascii_whitespace().collect();
-    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
-    let ticks = rustix::param::clock_ticks_per_second() as f64;
-    Some(Stat {
-        cpu: (field(14)? + field(15)?) as f64 / ticks,
-        started: field(22)? as f64 / ticks,
-        virtual_memory: field(23)? as f64,
-        resident: (field(24)? * rustix::param::page_size() as u64) as f64,
-    })
+/// Of /proc/PID/statm (Documentation/filesystems/proc.rst, table 1-3): all pages and those in memory.
+fn memory(statm: &[u8]) -> Option<[f64; 2]> {
+    let mut fields = std::str::from_utf8(statm).ok()?.split_ascii_whitespace();
+    Some([fields.next()?.parse().ok()?, fields.next()?.parse().ok()?])
+}
+
+/// Of /proc/PID/stat (Documentation/filesystems/proc.rst, table 1-4): when it started, in seconds after the machine.
+fn started_after_boot(stat: &[u8]) -> Option<f64> {
+    // The name is in parentheses and may hold some; after it come the state, the third field, and then numbers only.
+    let after_name = stat.iter().rposition(|b| *b == b')')? + 1;
+    let mut fields = std::str::from_utf8(&stat[after_name..]).ok()?.split_ascii_whitespace();
+    let ticks: u64 = fields.nth(22 - 3)?.parse().ok()?;
+    Some(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
 /// When the machine started, in seconds since 1970.
@@ -198,14 +208,13 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_does_not_shift_the_numbers() {
         let text = b"7 (a) (b) 9) S 1 7 7 0 -1 4194560 1 0 0 0 150 50 0 0 20 0 1 0 300 4096 2 18446744073709551615\n";
-        let page = rustix::param::page_size() as f64;
         let ticks = rustix::param::clock_ticks_per_second() as f64;
-        let expected =
-            Stat { cpu: 200.0 / ticks, started: 300.0 / ticks, virtual_memory: 4096.0, resident: 2.0 * page };
-        assert_eq!(parse(text), Some(expected));
-        assert_eq!(parse(b"7 (a) S 1"), None);
-        assert_eq!(parse(b""), None);
+        assert_eq!(started_after_boot(text), Some(300.0 / ticks));
+        assert_eq!(started_after_boot(b"7 (a) S 1"), None);
+        assert_eq!(started_after_boot(b""), None);
         assert_eq!(boot_time(b"cpu 1 2\nbtime 1700000000\nprocesses 3\n"), Some(1_700_000_000));
+        assert_eq!(memory(b"4711 42 3 1 0 5 0\n"), Some([4711.0, 42.0]));
+        assert_eq!(memory(b"4711"), None);
     }
 
     #[test]
@@ -221,5 +230,7 @@ mod tests {
         drop(one);
         assert_eq!(value("promhttp_metric_handler_requests_in_flight"), 0.0);
         assert!(value("process_open_fds") >= 3.0 && value("process_start_time_seconds") > 1e9);
+        assert!(value("process_virtual_memory_bytes") > value("process_resident_memory_bytes"));
+        assert!(value("process_resident_memory_bytes") > 0.0);
     }
 }

@@ -255,13 +255,19 @@ async fn clients_are_asked_for_what_client_auth_type_says() {
 async fn a_clients_certificate_has_one_of_the_names_that_are_listed() {
     let folder = Folder::new("names");
     let telemetry = Arc::new(Telemetry::new().unwrap());
-    folder.configure(
-        "tls_server_config: {cert_file: server.pem, key_file: server.key, client_ca_file: ca.pem, \
-         client_auth_type: RequireAndVerifyClientCert, \
-         client_allowed_sans: [prometheus.example, 10.1.2.3, 'spiffe://here/prometheus']}",
-    );
+    let auth = |auth: &str| {
+        folder.configure(&format!(
+            "tls_server_config: {{cert_file: server.pem, key_file: server.key, client_ca_file: ca.pem, \
+             client_auth_type: {auth}, \
+             client_allowed_sans: [prometheus.example, 10.1.2.3, 'spiffe://here/prometheus']}}"
+        ));
+    };
+    auth("VerifyClientCertIfGiven");
     let agent = serve_behind(folder.open(&telemetry).unwrap(), telemetry).await;
     let dns = |name: &str| SanType::DnsName(name.try_into().unwrap());
+    // Where names are listed, to give no certificate is no way around them.
+    assert!(!folder.is_let_in(agent, ANY).await);
+    auth("RequireAndVerifyClientCert");
     let uri = |name: &str| SanType::URI(name.try_into().unwrap());
     for (sans, expected) in [
         (vec![dns("other.example"), dns("prometheus.example")], true),
@@ -345,6 +351,28 @@ async fn a_change_holds_from_the_next_connection_on_and_a_bad_one_changes_nothin
     assert_eq!(served().await, second);
     std::fs::remove_file(folder.folder.join("web.yml")).unwrap();
     assert_eq!(served().await, second);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_does_not_answer_keeps_nobody_waiting_for_long() {
+    let folder = Folder::new("stuck");
+    folder.configure(TLS);
+    let telemetry = Arc::new(Telemetry::new().unwrap());
+    let agent = serve_behind(folder.open(&telemetry).unwrap(), telemetry.clone()).await;
+    // To read a pipe that nobody writes to takes for ever.
+    let key = folder.folder.join("server.key");
+    let text = std::fs::read(&key).unwrap();
+    std::fs::remove_file(&key).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&key).status().unwrap().success());
+    let meanwhile = [folder.is_let_in(agent, ANY).await, folder.is_let_in(agent, ANY).await];
+    // The read ends when somebody writes; what it finds is what was there before, and so no change.
+    let pipe = folder.folder.join("pipe");
+    std::fs::rename(&key, &pipe).unwrap();
+    std::fs::write(&key, &text).unwrap();
+    std::fs::write(&pipe, &text).unwrap();
+    assert_eq!(meanwhile, [true, true]);
+    assert!(folder.is_let_in(agent, ANY).await);
+    assert_eq!(changes(&telemetry)[0], 0.0);
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ const TIERS: &[Tier] = &[
     ("lint", lint),
     ("unit", unit),
     ("promtool", promtool),
+    ("flags", flags),
     ("chart", chart),
     ("deny", deny),
     ("e2e", e2e),
@@ -81,6 +82,12 @@ fn promtool() -> Result<()> {
     }
     ensure!(judged > 0, "no golden exposition to judge");
     println!("{judged} golden expositions: nothing beyond agent/promtool-accepted.txt");
+    Ok(())
+}
+
+/// The command line of the exporter that is replaced, as its released program has it.
+fn flags() -> Result<()> {
+    println!("{}", e2e::node_exporter_flags::check()?);
     Ok(())
 }
 
