@@ -1,5 +1,6 @@
 //! One scrape: collect → transform → expose.
 
+mod part;
 mod selection;
 mod thread;
 
@@ -25,45 +26,9 @@ use crate::source::links::LinkedContainer;
 use crate::source::network::Networks;
 use crate::telemetry::Telemetry;
 use crate::transform::Rows;
+pub use part::Part;
 pub use selection::{Selection, SelectionError};
 use thread::CollectorThread;
-
-/// What a request asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Part {
-    /// `/metrics`
-    All,
-    /// `/metrics/node`
-    Node,
-    /// `/metrics/cadvisor`
-    Cadvisor,
-    /// `/metrics/agent`
-    Agent,
-}
-
-impl Part {
-    fn has_node(self) -> bool {
-        matches!(self, Part::All | Part::Node)
-    }
-
-    fn has_cgroups(self) -> bool {
-        matches!(self, Part::All | Part::Cadvisor)
-    }
-
-    fn has_agent(self) -> bool {
-        matches!(self, Part::All | Part::Agent)
-    }
-
-    /// The word for it in the agent's own metrics.
-    pub fn word(self) -> &'static str {
-        match self {
-            Part::All => "all",
-            Part::Node => "node",
-            Part::Cadvisor => "cadvisor",
-            Part::Agent => "agent",
-        }
-    }
-}
 
 families! {
     Duration Gauge "node_scrape_collector_duration_seconds" "Duration of a collector scrape.";

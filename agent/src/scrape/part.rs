@@ -1,0 +1,38 @@
+//! The parts of what is exposed, each with a path of its own.
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// `/metrics`
+    All,
+    /// `/metrics/node`
+    Node,
+    /// `/metrics/cadvisor`
+    Cadvisor,
+    /// `/metrics/agent`
+    Agent,
+}
+
+impl Part {
+    pub(super) fn has_node(self) -> bool {
+        matches!(self, Part::All | Part::Node)
+    }
+
+    pub(super) fn has_cgroups(self) -> bool {
+        matches!(self, Part::All | Part::Cadvisor)
+    }
+
+    pub(super) fn has_agent(self) -> bool {
+        matches!(self, Part::All | Part::Agent)
+    }
+
+    /// The word for it in the agent's own metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Part::All => "all",
+            Part::Node => "node",
+            Part::Cadvisor => "cadvisor",
+            Part::Agent => "agent",
+        }
+    }
+}
