@@ -95,3 +95,17 @@ impl Paths {
         self.sysfs.join("fs/cgroup")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metric::shown::Tree;
+
+    #[test]
+    fn a_recorded_tree_is_in_no_network_namespace() {
+        let own = Paths::default();
+        assert!(own.is_own_network() && !own.is_recorded());
+        let recorded = Tree::new(&[("proc/net/dev", "")]).paths();
+        assert!(!recorded.is_own_network() && recorded.is_recorded());
+    }
+}
