@@ -1,11 +1,13 @@
 //! What a collector is, and the list of them.
 
+mod arp;
 mod bcache;
 mod bcachefs;
 mod bonding;
 mod btrfs;
 mod buddyinfo;
 mod cgroups;
+mod conntrack;
 mod container_cpu;
 mod container_io;
 mod container_memory;
@@ -19,30 +21,45 @@ mod dmi;
 mod dmmultipath;
 mod drm;
 mod edac;
+mod entropy;
 mod fibrechannel;
+mod filefd;
 mod filesystem;
 mod hwmon;
 mod infiniband;
 mod interrupts;
+mod ipvs;
+mod kernel_hung;
 mod ksmd;
 mod lnstat;
 mod loadavg;
 mod logind;
+mod mdadm;
 mod meminfo;
 mod meminfo_numa;
 mod mountstats;
 mod netclass;
 mod netdev;
+mod netstat;
 mod network_route;
+mod nfs;
+mod nfsd;
 mod nvme;
 mod nvmesubsystem;
+mod os;
 mod pcidevice;
 mod powersupplyclass;
+mod pressure;
 mod processes;
 mod qdisc;
 mod rapl;
+mod schedstat;
+mod selinux;
 mod slabinfo;
+mod sockstat;
 mod softirqs;
+mod softnet;
+mod stat;
 mod swap;
 mod sysctl;
 mod systemd;
@@ -50,6 +67,11 @@ mod tapestats;
 mod tcpstat;
 mod textfile;
 mod thermal_zone;
+mod time;
+mod timex;
+mod udp_queues;
+mod uname;
+mod vmstat;
 mod watchdog;
 mod xfrm;
 mod xfs;
@@ -72,12 +94,14 @@ pub use crate::option::{OptionDesc, OptionKind, Options, Pattern};
 
 /// THE LIST: every collector there is, in the order in which they are exposed.
 pub const COLLECTORS: &[&Collector] = &[
+    &arp::COLLECTOR,
     &bcache::COLLECTOR,
     &bcachefs::COLLECTOR,
     &bonding::COLLECTOR,
     &btrfs::COLLECTOR,
     &buddyinfo::COLLECTOR,
     &cgroups::COLLECTOR,
+    &conntrack::COLLECTOR,
     &cpu::COLLECTOR,
     &cpu_vulnerabilities::COLLECTOR,
     &cpufreq::COLLECTOR,
@@ -86,36 +110,56 @@ pub const COLLECTORS: &[&Collector] = &[
     &dmmultipath::COLLECTOR,
     &drm::COLLECTOR,
     &edac::COLLECTOR,
+    &entropy::COLLECTOR,
     &fibrechannel::COLLECTOR,
+    &filefd::COLLECTOR,
     &filesystem::COLLECTOR,
     &hwmon::COLLECTOR,
     &infiniband::COLLECTOR,
     &interrupts::COLLECTOR,
+    &ipvs::COLLECTOR,
+    &kernel_hung::COLLECTOR,
     &ksmd::COLLECTOR,
     &lnstat::COLLECTOR,
     &loadavg::COLLECTOR,
     &logind::COLLECTOR,
+    &mdadm::COLLECTOR,
     &meminfo::COLLECTOR,
     &meminfo_numa::COLLECTOR,
     &mountstats::COLLECTOR,
     &netclass::COLLECTOR,
     &netdev::COLLECTOR,
+    &netstat::COLLECTOR,
     &network_route::COLLECTOR,
+    &nfs::COLLECTOR,
+    &nfsd::COLLECTOR,
     &nvme::COLLECTOR,
     &nvmesubsystem::COLLECTOR,
+    &os::COLLECTOR,
     &pcidevice::COLLECTOR,
     &powersupplyclass::COLLECTOR,
+    &pressure::COLLECTOR,
     &processes::COLLECTOR,
     &qdisc::COLLECTOR,
     &rapl::COLLECTOR,
+    &schedstat::COLLECTOR,
+    &selinux::COLLECTOR,
     &slabinfo::COLLECTOR,
+    &sockstat::COLLECTOR,
     &softirqs::COLLECTOR,
+    &softnet::COLLECTOR,
+    &stat::COLLECTOR,
     &swap::COLLECTOR,
     &sysctl::COLLECTOR,
     &systemd::COLLECTOR,
     &tapestats::COLLECTOR,
     &tcpstat::COLLECTOR,
     &thermal_zone::COLLECTOR,
+    &time::COLLECTOR,
+    &timex::COLLECTOR,
+    &udp_queues::COLLECTOR,
+    &uname::COLLECTOR,
+    &vmstat::COLLECTOR,
     &watchdog::COLLECTOR,
     &xfrm::COLLECTOR,
     &xfs::COLLECTOR,

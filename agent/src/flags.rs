@@ -165,6 +165,7 @@ fn from_matches(matches: &ArgMatches) -> Result<Flags, String> {
             rootfs: text("path.rootfs").unwrap_or_default().into(),
             udev: text("path.udev.data").unwrap_or_default().into(),
             cgroup_root: text("path.cgroup-root"),
+            node: text("node-name"),
             // Until the scraper shares out what the machine allows.
             handles: Arc::new(HandleBudget::new(0)),
             stuck: Arc::default(),

@@ -1,5 +1,6 @@
 //! What a scrape gathers: families, and samples under them.
 
+mod fields;
 mod label;
 mod named;
 #[cfg(test)]
@@ -10,6 +11,7 @@ use std::collections::HashSet;
 
 use protocol::FamilySelector;
 
+pub(crate) use fields::Fields;
 pub use label::{identity, push_label};
 use named::NamedFamilies;
 pub use named::{Named, NamedFamily};

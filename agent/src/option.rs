@@ -53,6 +53,8 @@ pub enum OptionKind {
     Text,
     /// Texts, one a line; the flag may be repeated.
     Lines,
+    /// Some of these names, separated by commas.
+    NamesOf(&'static [&'static str]),
     /// A whole number, not negative.
     Number,
     /// A time such as `90s`, `10m` or `1h30m`.
@@ -72,6 +74,12 @@ impl OptionKind {
                 _ => Err(format!("`{value}` is neither `true` nor `false`")),
             },
             OptionKind::Text | OptionKind::Lines => Ok(()),
+            OptionKind::NamesOf(names) => {
+                match value.split(',').find(|name| !name.is_empty() && !names.contains(name)) {
+                    Some(name) => Err(format!("`{name}` is none of {}", names.join(", "))),
+                    None => Ok(()),
+                }
+            }
             OptionKind::Number => match value.parse::<u64>() {
                 Ok(_) => Ok(()),
                 Err(_) => Err(format!("`{value}` is not a whole number")),
@@ -87,6 +95,7 @@ impl OptionKind {
             OptionKind::Bool => "true or false",
             OptionKind::Text => "text",
             OptionKind::Lines => "texts, one a line",
+            OptionKind::NamesOf(_) => "names, separated by commas",
             OptionKind::Number => "number",
             OptionKind::Duration => "duration",
         }

@@ -6,6 +6,7 @@ pub mod file;
 pub mod folder;
 pub mod kubelet;
 pub mod links;
+pub mod listed;
 pub mod netlink;
 pub mod network;
 pub mod pid;
@@ -33,6 +34,8 @@ pub struct Paths {
     pub udev: PathBuf,
     /// `--path.cgroup-root`: the cgroup below which the kubelet has its pods, where that is not the root.
     pub cgroup_root: Option<String>,
+    /// `--node-name`, where it is given.
+    pub node: Option<String>,
     /// Handles on files below [`folder::Folder`]s.
     pub handles: Arc<HandleBudget>,
     /// Threads that wait for a file system which does not answer.
@@ -48,6 +51,7 @@ impl Default for Paths {
             rootfs: "/".into(),
             udev: "/run/udev/data".into(),
             cgroup_root: None,
+            node: None,
             handles: Arc::new(HandleBudget::new(0)),
             stuck: Arc::default(),
         }

@@ -1,7 +1,13 @@
-//! How long each CPU spent in each mode.
+//! How long each CPU spent in each mode, and what kind of CPU it is.
+
+mod info;
+mod topology;
+
+use info::Info;
+use topology::Topology;
 
 use super::{CollectError, Collector, NodeCollector, OptionDesc, OptionKind, Run};
-use crate::metric::{Writer, families};
+use crate::metric::{NamedDesc, Writer, families};
 use crate::source::file::NodeFile;
 use crate::source::text::{label, lines, number, whole_lines, words};
 
@@ -10,20 +16,50 @@ pub(super) const COLLECTOR: Collector = Collector {
     name: "cpu",
     enabled_by_default: true,
     families: FAMILIES,
-    named: &[],
-    options: &[OptionDesc::new(
-        "guest",
-        OptionKind::Bool,
-        "true",
-        "Whether to give the time spent in guests, which is also part of the modes user and nice.",
-    )],
+    named: &[NamedDesc {
+        prefix: info::FREQUENCY,
+        help: "CPU frequency in hertz from `/proc/cpuinfo`, where `info` is on.",
+    }],
+    options: &[
+        OptionDesc::new(
+            "guest",
+            OptionKind::Bool,
+            "true",
+            "Whether to give the time spent in guests, which is also part of the modes user and nice.",
+        ),
+        OptionDesc::new(
+            "info",
+            OptionKind::Bool,
+            "false",
+            "Whether to give what /proc/cpuinfo says of each CPU.",
+        ),
+        OptionDesc::new(
+            "infoFlagsInclude",
+            OptionKind::Regex,
+            "",
+            "Flags of the CPU to give; switches info on.",
+        )
+        .flag("info.flags-include"),
+        OptionDesc::new(
+            "infoBugsInclude",
+            OptionKind::Regex,
+            "",
+            "Bugs of the CPU to give; switches info on.",
+        )
+        .flag("info.bugs-include"),
+    ],
     exclusive: &[],
     run: Run::Node {
         start: |paths, options| {
+            let (flags, bugs) =
+                (options.regex(&COLLECTOR, "infoFlagsInclude"), options.regex(&COLLECTOR, "infoBugsInclude"));
+            let info = options.flag(&COLLECTOR, "info") || flags.is_some() || bugs.is_some();
             Box::new(Cpu {
                 file: NodeFile::new(paths.procfs.join("stat")),
                 guest: options.flag(&COLLECTOR, "guest"),
                 cpus: Vec::new(),
+                info: info.then(|| Info { file: NodeFile::new(paths.procfs.join("cpuinfo")), flags, bugs }),
+                topology: Topology::new(paths),
             })
         },
         can_block: false,
@@ -33,6 +69,13 @@ pub(super) const COLLECTOR: Collector = Collector {
 families! {
     Seconds Counter "node_cpu_seconds_total" "Seconds the CPUs spent in each mode.";
     Guest Counter "node_cpu_guest_seconds_total" "Seconds the CPUs spent in guests (VMs) for each mode.";
+    Info Gauge "node_cpu_info" "CPU information from /proc/cpuinfo.";
+    FlagInfo Gauge "node_cpu_flag_info" "The `flags` field of CPU information from /proc/cpuinfo taken from the first core.";
+    BugInfo Gauge "node_cpu_bug_info" "The `bugs` field of CPU information from /proc/cpuinfo taken from the first core.";
+    CoreThrottles Counter "node_cpu_core_throttles_total" "Number of times this CPU core has been throttled.";
+    PackageThrottles Counter "node_cpu_package_throttles_total" "Number of times this CPU package has been throttled.";
+    Isolated Gauge "node_cpu_isolated" "Whether each core is isolated, information from /sys/devices/system/cpu/isolated.";
+    Online Gauge "node_cpu_online" "CPUs that are online and being scheduled.";
 }
 
 /// The columns after the name, in ticks of USER_HZ, which is 100 on every architecture that Kubernetes runs on
@@ -61,6 +104,8 @@ struct Cpu {
     /// The last reading: idle and iowait may go back (proc.rst), which a counter must not, and only one who knows
     /// the value before can hold it. It lives and ends with the collector; nothing else depends on it.
     cpus: Vec<Times>,
+    info: Option<Info>,
+    topology: Topology,
 }
 
 struct Times {
@@ -71,6 +116,15 @@ struct Times {
 
 impl NodeCollector for Cpu {
     fn collect(&mut self, out: &mut Writer<'_>) -> Result<(), CollectError> {
+        let times = self.times(out);
+        let info = self.info.as_mut().map_or(Ok(()), |info| info.collect(out));
+        let topology = self.topology.collect(out);
+        times.and(info).and(topology)
+    }
+}
+
+impl Cpu {
+    fn times(&mut self, out: &mut Writer<'_>) -> Result<(), CollectError> {
         let guest = self.guest && out.wants(F::Guest);
         if !guest && !out.wants(F::Seconds) {
             return Ok(());

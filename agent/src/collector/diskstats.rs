@@ -1,8 +1,18 @@
-//! Reads, writes, discards and flushes of each block device.
+//! Reads, writes, discards and flushes of each block device, and what device it is.
+
+mod udev;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use udev::{Properties, Udev};
 
 use super::{CollectError, Collector, NodeCollector, OptionDesc, OptionKind, Pattern, Run};
 use crate::metric::{Writer, families};
-use crate::source::file::NodeFile;
+use crate::source::Paths;
+use crate::source::file::{HandleBudget, NodeFile};
+use crate::source::listed::{DeviceFile, Listed};
 use crate::source::text::{label, lines, number, whole_lines, words};
 
 /// `diskstats`
@@ -24,10 +34,7 @@ pub(super) const COLLECTOR: Collector = Collector {
     exclusive: &[("deviceExclude", "deviceInclude")],
     run: Run::Node {
         start: |paths, options| {
-            Box::new(Diskstats {
-                file: NodeFile::new(paths.procfs.join("diskstats")),
-                devices: options.pattern(&COLLECTOR, "deviceInclude", "deviceExclude"),
-            })
+            Box::new(Diskstats::new(paths, options.pattern(&COLLECTOR, "deviceInclude", "deviceExclude")))
         },
         can_block: false,
     },
@@ -51,6 +58,12 @@ families! {
     DiscardTime Counter "node_disk_discard_time_seconds_total" "The total number of seconds spent by all discards.";
     Flushes Counter "node_disk_flush_requests_total" "The total number of flush requests completed successfully.";
     FlushTime Counter "node_disk_flush_requests_time_seconds_total" "The total number of seconds spent by all flush requests.";
+    Info Gauge "node_disk_info" "Info of /sys/block/<block_device>.";
+    FilesystemInfo Gauge "node_disk_filesystem_info" "Info about disk filesystem.";
+    DeviceMapperInfo Gauge "node_disk_device_mapper_info" "Info about disk device mapper.";
+    AtaWriteCache Gauge "node_disk_ata_write_cache" "ATA disk has a write cache.";
+    AtaWriteCacheEnabled Gauge "node_disk_ata_write_cache_enabled" "ATA disk has its write cache enabled.";
+    AtaRotationRate Gauge "node_disk_ata_rotation_rate_rpm" "ATA disk rotation rate in RPMs (0 for SSDs).";
 }
 
 /// What turns a column into its family's unit.
@@ -85,14 +98,53 @@ const COLUMNS: [(F, Unit); 17] = [
 ];
 const FEWEST: usize = 11;
 
+/// The families that tell what a device is.
+const INFOS: [F; 6] = [
+    F::Info,
+    F::FilesystemInfo,
+    F::DeviceMapperInfo,
+    F::AtaWriteCache,
+    F::AtaWriteCacheEnabled,
+    F::AtaRotationRate,
+];
+
 struct Diskstats {
     file: NodeFile,
-    devices: Pattern,
+    pattern: Pattern,
+    disks: Listed<Disk>,
+    udev: Udev,
+    sysfs: PathBuf,
+    handles: Arc<HandleBudget>,
+    buffer: Vec<u8>,
+}
+
+/// What is kept of a device.
+struct Disk {
+    is_ignored: bool,
+    rotational: DeviceFile,
+    /// What udev said of the device of these numbers, in this version.
+    properties: Properties,
+    read: Option<(u64, u64, u64)>,
+}
+
+impl Diskstats {
+    fn new(paths: &Paths, pattern: Pattern) -> Self {
+        Diskstats {
+            file: NodeFile::new(paths.procfs.join("diskstats")),
+            pattern,
+            disks: Listed::default(),
+            udev: Udev::new(&paths.udev),
+            sysfs: paths.sysfs.clone(),
+            handles: paths.handles.clone(),
+            buffer: Vec::new(),
+        }
+    }
 }
 
 impl NodeCollector for Diskstats {
     fn collect(&mut self, out: &mut Writer<'_>) -> Result<(), CollectError> {
-        if !out.wants_any(COLUMNS.map(|(family, _)| family)) {
+        let infos = out.wants_any(INFOS);
+        if !infos && !out.wants_any(COLUMNS.map(|(family, _)| family)) {
             return Ok(());
         }
         let text = self.file.read()?;
@@ -100,16 +152,23 @@ impl NodeCollector for Diskstats {
         let is_empty = text.is_empty();
         let (text, is_whole) = whole_lines(text);
         let mut result = if is_whole || is_empty { Ok(()) } else { Err("ends in the middle".to_owned()) };
+        let version = if infos { self.udev.version(SystemTime::now()) } else { None };
+        self.disks.begin();
         for line in lines(text) {
-            let Some((device, values, count)) = parse(line) else {
+            let Some(Line { major, minor, device, values, count }) = parse(line) else {
                 result = Err(format!("`{}` is not the counters of a device", label(line)));
                 continue;
             };
-            let device = label(device);
-            if self.devices.ignores(&device) {
+            let (device, disk) = self.disks.next(device, |device| Disk {
+                is_ignored: self.pattern.ignores(device),
+                rotational: DeviceFile::new(&self.handles),
+                properties: Properties::default(),
+                read: None,
+            });
+            if disk.is_ignored {
                 continue;
             }
-            let labels = out.labels(&[("device", &device)]);
+            let labels = out.labels(&[("device", device)]);
             for ((family, unit), value) in COLUMNS.into_iter().zip(values).take(count) {
                 let value = match unit {
                     Unit::One => value as f64,
@@ -118,16 +177,58 @@ impl NodeCollector for Diskstats {
                 };
                 out.node(family, labels, value);
             }
+            if !infos {
+                continue;
+            }
+            let read = version.map(|version| (version, major, minor));
+            if disk.read != read {
+                disk.properties =
+                    read.map(|_| self.udev.read(major, minor, &mut self.buffer)).unwrap_or_default();
+                disk.read = read;
+            }
+            // What is no disk, such as a partition, has no such file and counts as not rotating.
+            let path = || self.sysfs.join("block").join(device.replace('/', "!")).join("queue/rotational");
+            let is_rotational = disk.rotational.read(path, &mut self.buffer) == Ok(b"1");
+            disk.write((major, minor), device, is_rotational, out);
         }
+        self.disks.end();
         result.map_err(|what| CollectError::parse(self.file.path(), what))
     }
 }
 
-/// ` 254       0 vda 321527 50747 …`: the device, its columns, and how many this kernel has.
-fn parse(line: &[u8]) -> Option<(&[u8], [u64; COLUMNS.len()], usize)> {
+impl Disk {
+    fn write(&self, (major, minor): (u64, u64), device: &str, is_rotational: bool, out: &mut Writer<'_>) {
+        let Properties { path, wwn, model, serial, revision, .. } = &self.properties;
+        let (mut majors, mut minors) = (itoa::Buffer::new(), itoa::Buffer::new());
+        let labels = out.labels(&[
+            ("device", device),
+            ("major", majors.format(major)),
+            ("minor", minors.format(minor)),
+            ("model", model),
+            ("path", path),
+            ("revision", revision),
+            ("rotational", if is_rotational { "1" } else { "0" }),
+            ("serial", serial),
+            ("wwn", wwn),
+        ]);
+        out.node(F::Info, labels, 1.0);
+        self.properties.write(device, out);
+    }
+}
+
+struct Line<'a> {
+    major: u64,
+    minor: u64,
+    device: &'a [u8],
+    values: [u64; COLUMNS.len()],
+    /// How many of them this kernel has.
+    count: usize,
+}
+
+/// ` 254       0 vda 321527 50747 …`
+fn parse(line: &[u8]) -> Option<Line<'_>> {
     let mut words = words(line);
-    let (Some(_), Some(_)) = (number(words.next()?), number(words.next()?)) else { return None };
-    let device = words.next()?;
+    let (major, minor, device) = (number(words.next()?)?, number(words.next()?)?, words.next()?);
     let mut values = [0; COLUMNS.len()];
     let mut count = 0;
     // What a later kernel adds is passed over.
@@ -135,16 +236,16 @@ fn parse(line: &[u8]) -> Option<(&[u8], [u64; COLUMNS.len()], usize)> {
         *value = number(word)?;
         count += 1;
     }
-    (count >= FEWEST).then_some((device, values, count))
+    (count >= FEWEST).then_some(Line { major, minor, device, values, count })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metric::Samples;
+    use crate::metric::shown::{Tree, gives, scrape};
 
     fn count(line: &str) -> Option<usize> {
-        parse(line.as_bytes()).map(|(_, _, count)| count)
+        parse(line.as_bytes()).map(|line| line.count)
     }
 
     #[test]
@@ -156,23 +257,49 @@ mod tests {
         assert_eq!(count(&format!("{} x", numbers(11))), None);
     }
 
+    fn line(device: &str) -> String {
+        format!("   8       0 {device} 1 2 3 4 5 6 7 8 9 10 11\n")
+    }
+
     #[test]
     fn a_cut_line_costs_its_own_device() {
-        let path = std::env::temp_dir().join(format!("diskstats-{}", std::process::id()));
-        let line = |device: &str| format!(" 8 0 {device} 1 2 3 4 5 6 7 8 9 10 11");
-        std::fs::write(&path, format!("{}\n{}\n8 0 sdc 1 2\n{}", line("sda"), line("loop0"), line("sdd")))
-            .unwrap();
-        let mut collector = Diskstats {
-            file: NodeFile::new(path.clone()),
-            devices: super::super::Options::default().pattern(&COLLECTOR, "deviceInclude", "deviceExclude"),
-        };
-        let mut samples = Samples::new(FAMILIES.len());
-        let result = collector.collect(&mut samples.writer(0, &[true; FAMILIES.len()]));
+        let text = [&line("sda"), &line("loop0"), "8 0 sdc 1 2\n", line("sdd").trim_end()].concat();
+        let (lines, result) = gives(&COLLECTOR, &[("proc/diskstats", &text)], &[]);
         assert!(matches!(result, Err(CollectError::Parse { .. })));
-        let read = samples.family(F::ReadBytes as usize);
-        assert_eq!(read.len(), 1);
-        assert_eq!((samples.labels(read[0].labels), read[0].value), (&br#"device="sda""#[..], 1536.0));
-        assert!(samples.family(F::Flushes as usize).is_empty());
-        std::fs::remove_file(&path).unwrap();
+        assert_eq!(lines.len(), FEWEST + 1);
+        assert_eq!(lines[2], r#"node_disk_read_bytes_total{device="sda"} 1536"#);
+        assert_eq!(
+            lines[FEWEST],
+            r#"node_disk_info{device="sda",major="8",minor="0",model="",path="",revision="",rotational="0",serial="",wwn=""} 1"#
+        );
+    }
+
+    #[test]
+    fn what_udev_and_sysfs_know_is_given_and_followed() {
+        let tree = Tree::new(&[
+            ("proc/diskstats", &line("cciss/c0d0")),
+            ("sys/block/cciss!c0d0/queue/rotational", "1\n"),
+            (
+                "udev/b8:0",
+                "E:ID_MODEL=Old \"disk\"\nE:ID_FS_TYPE=xfs\nE:DM_NAME=vg-lv\nE:ID_ATA=1\nE:ID_ATA_WRITE_CACHE=0\n",
+            ),
+        ]);
+        let mut disks = tree.start(&COLLECTOR, &[]);
+        let mut infos = || {
+            let (mut lines, result) = scrape(&COLLECTOR, disks.as_mut());
+            result.unwrap();
+            lines.split_off(FEWEST)
+        };
+        let expected = [
+            r#"node_disk_info{device="cciss/c0d0",major="8",minor="0",model="Old \"disk\"",path="",revision="",rotational="1",serial="",wwn=""} 1"#,
+            r#"node_disk_filesystem_info{device="cciss/c0d0",type="xfs",usage="",uuid="",version=""} 1"#,
+            r#"node_disk_device_mapper_info{device="cciss/c0d0",lv_layer="",lv_name="",name="vg-lv",uuid="",vg_name=""} 1"#,
+            r#"node_disk_ata_write_cache{device="cciss/c0d0"} 0"#,
+        ];
+        assert_eq!(infos(), expected);
+        tree.write("udev/b8:0", b"E:ID_MODEL=New\n");
+        assert!(infos()[0].contains(r#"model="New""#));
+        std::fs::remove_dir_all(tree.path().join("udev")).unwrap();
+        assert!(infos()[0].contains(r#"model="""#));
     }
 }

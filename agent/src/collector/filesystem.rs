@@ -15,7 +15,6 @@ use rustix::io::Errno;
 use super::{CollectError, Collector, NodeCollector, OptionDesc, OptionKind, Pattern, Run};
 use crate::metric::{Writer, families};
 use crate::source::file::NodeFile;
-use crate::source::stuck::StuckThreads;
 use crate::source::text::{label, lines, number, whole_lines};
 use ask::{Answer, Asker};
 
@@ -48,6 +47,12 @@ pub(super) const COLLECTOR: Collector = Collector {
             "",
             "Types of file systems to give, and no others.",
         ),
+        OptionDesc::new(
+            "mountTimeout",
+            OptionKind::Duration,
+            "400ms",
+            "How long one mount is waited for; more than the two seconds of a collector keeps the others from being given.",
+        ),
     ],
     exclusive: &[("mountPointsExclude", "mountPointsInclude"), ("fsTypesExclude", "fsTypesInclude")],
     run: Run::Node {
@@ -57,7 +62,9 @@ pub(super) const COLLECTOR: Collector = Collector {
                 types: options.pattern(&COLLECTOR, "fsTypesInclude", "fsTypesExclude"),
                 rootfs: paths.rootfs.clone(),
             };
-            Box::new(Filesystem::new(&paths.procfs, paths.stuck.clone(), selection))
+            let patience = options.duration(&COLLECTOR, "mountTimeout");
+            let asker = Asker::new(paths.stuck.clone(), patience);
+            Box::new(Filesystem::new(&paths.procfs, asker, selection))
         },
         can_block: true,
     },
@@ -113,7 +120,7 @@ struct Mount {
 }
 
 impl Filesystem {
-    fn new(procfs: &Path, stuck: Arc<StuckThreads>, selection: Selection) -> Self {
+    fn new(procfs: &Path, asker: Asker, selection: Selection) -> Self {
         Filesystem {
             mountinfo: NodeFile::new(procfs.join("1/mountinfo")),
             own: NodeFile::new(procfs.join("self/mountinfo")),
@@ -121,7 +128,7 @@ impl Filesystem {
             text: Vec::new(),
             // Those of no text.
             mounts: Mounts { list: Vec::new(), places: Arc::new([]), fault: Some("empty".to_owned()) },
-            asker: Asker::new(stuck),
+            asker,
             answers: Vec::new(),
         }
     }

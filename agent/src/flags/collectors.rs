@@ -51,7 +51,11 @@ pub(super) fn add(mut command: Command) -> Command {
 
 fn option_argument(command: Command, kind: OptionKind, flag: &str, help: &str) -> Command {
     let action = match kind {
-        OptionKind::Regex | OptionKind::Text | OptionKind::Number | OptionKind::Duration => ArgAction::Set,
+        OptionKind::Regex
+        | OptionKind::Text
+        | OptionKind::NamesOf(_)
+        | OptionKind::Number
+        | OptionKind::Duration => ArgAction::Set,
         OptionKind::Lines => ArgAction::Append,
         OptionKind::Bool => return switch(command, flag, help),
     };

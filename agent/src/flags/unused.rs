@@ -8,14 +8,10 @@ struct Unused {
     why: &'static str,
 }
 
-const UNUSED: [Unused; 4] = [
+const UNUSED: [Unused; 3] = [
     Unused {
         flag: "runtime.gomaxprocs",
         why: "there is no Go runtime; a scrape keeps one processor busy at the most",
-    },
-    Unused {
-        flag: "collector.filesystem.mount-timeout",
-        why: "a mount that does not answer is left alone before the scrape's deadline",
     },
     Unused {
         flag: "collector.filesystem.stat-workers",

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 /// How many handles may stay open; past it, files are opened for each read.
@@ -204,6 +204,37 @@ pub fn read_once(path: &Path, buffer: &mut Vec<u8>) -> Result<(), Errno> {
     read_at_start(open(path)?, buffer, true)
 }
 
+/// Reads a file of the node's root file system once; links are followed as the node itself would.
+///
+/// # Errors
+/// What the kernel says.
+pub fn read_in_root(root: &Path, path: &str, buffer: &mut Vec<u8>) -> Result<(), Errno> {
+    let relative = path.trim_start_matches('/');
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let fd = match root.parent() {
+        None => open(&root.join(relative))?,
+        Some(_) => {
+            let folder = rustix::fs::open(root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+            let look = || rustix::fs::openat2(&folder, relative, flags, Mode::empty(), ResolveFlags::IN_ROOT);
+            /// While anything on the machine is renamed or mounted, `..` cannot be followed (openat2(2), EAGAIN).
+            const TRIES: usize = 100;
+            let mut found = look();
+            for _ in 1..TRIES {
+                match found {
+                    Err(Errno::AGAIN) => found = look(),
+                    _ => break,
+                }
+            }
+            match found {
+                // Linux 5.6 knows it first, and some sandboxes never learn.
+                Err(Errno::NOSYS | Errno::PERM) => open(&root.join(relative))?,
+                result => result?,
+            }
+        }
+    };
+    read_at_start(fd, buffer, true)
+}
+
 fn open(path: &Path) -> Result<OwnedFd, Errno> {
     // NONBLOCK: a FIFO in a place where a file is expected must not stop the agent.
     rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())
@@ -280,6 +311,21 @@ mod tests {
         let missing = || std::env::temp_dir().join("no such file here");
         assert_eq!(file.read(&budget, missing, &mut buffer, true), Err(Errno::NOENT));
         assert_eq!(file.read(&budget, || unreachable!(), &mut buffer, true), Err(Errno::NOENT));
+    }
+
+    #[test]
+    fn links_in_another_root_stay_in_it() {
+        let tree = crate::metric::shown::Tree::new(&[
+            ("etc/os-release", "-> /usr/lib/os-release"),
+            ("usr/lib/os-release", "inside\n"),
+            ("etc/outside", "-> ../../../../../../usr/lib/os-release"),
+        ]);
+        let mut buffer = Vec::new();
+        for path in ["/etc/os-release", "/etc/outside"] {
+            read_in_root(tree.path(), path, &mut buffer).unwrap();
+            assert_eq!(buffer, b"inside\n");
+        }
+        assert_eq!(read_in_root(tree.path(), "/etc/none", &mut buffer), Err(Errno::NOENT));
     }
 
     #[test]

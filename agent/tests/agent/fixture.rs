@@ -13,7 +13,6 @@ use agent::flags::Flags;
 use agent::plan::{Overlay, Plan};
 use agent::scrape::{Part, Scraper};
 use agent::source::Paths;
-use agent::source::file::HandleBudget;
 use agent::telemetry::Telemetry;
 use protocol::Facts;
 
@@ -72,9 +71,7 @@ impl Fixture {
             sysfs: copy.0.join("sys"),
             rootfs: copy.0.clone(),
             udev: copy.0.join("udev"),
-            cgroup_root: None,
-            handles: Arc::new(HandleBudget::new(0)),
-            stuck: Arc::default(),
+            ..Paths::default()
         };
         let telemetry = Arc::new(Telemetry::new().unwrap());
         let mut scraper = Scraper::new(paths, SANDBOX_IMAGE.to_owned(), 1024, plan, telemetry);

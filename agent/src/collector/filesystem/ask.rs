@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::COLLECTOR;
 use crate::source::stuck::StuckThreads;
 
-/// How long one mount is waited for; well below the deadline of a collector, so that the other mounts are still given.
+/// How long one mount is waited for by default; well below the deadline of a collector, so that the other mounts are still given.
 const PATIENCE: Duration = Duration::from_millis(400);
 
 /// What a mount says.
@@ -28,14 +28,16 @@ pub(super) enum Answer {
 
 /// Asks mounts, all of them with one change of threads.
 pub(super) struct Asker {
+    patience: Duration,
     worker: Option<Worker>,
     /// Where others hang, those of an asker before this one among them.
     stuck: Arc<StuckThreads>,
 }
 
 impl Asker {
-    pub(super) fn new(stuck: Arc<StuckThreads>) -> Self {
-        Asker { worker: None, stuck }
+    /// Waits so long for one mount, or as long as is good for most.
+    pub(super) fn new(stuck: Arc<StuckThreads>, patience: Option<Duration>) -> Self {
+        Asker { patience: patience.unwrap_or(PATIENCE), worker: None, stuck }
     }
 
     /// The answer of each mount, in their order.
@@ -61,7 +63,7 @@ impl Asker {
                     return;
                 }
             };
-            match worker.wait_for(round) {
+            match worker.wait_for(round, self.patience) {
                 Ok(round) => {
                     *answers = round.answers;
                     self.worker = Some(worker);
@@ -131,12 +133,12 @@ impl Worker {
     }
 
     /// The round with its answers, or at which place it stands still.
-    fn wait_for(&self, round: Round) -> Result<Round, usize> {
+    fn wait_for(&self, round: Round, patience: Duration) -> Result<Round, usize> {
         // Where the last round ended says nothing about this one.
         let mut before = usize::MAX;
         if self.requests.send(round).is_ok() {
             loop {
-                match self.rounds.recv_timeout(PATIENCE) {
+                match self.rounds.recv_timeout(patience) {
                     Ok(round) => return Ok(round),
                     Err(RecvTimeoutError::Disconnected) => break,
                     Err(RecvTimeoutError::Timeout) => {}
@@ -191,13 +193,13 @@ mod tests {
         std::fs::write(&places[1], "").unwrap();
         std::fs::write(&places[3], "").unwrap();
         let stuck = Arc::new(StuckThreads::default());
-        let mut asker = Asker::new(stuck.clone());
+        let mut asker = Asker::new(stuck.clone(), None);
         check(&mut asker, &places, "fhfh");
         let started = std::time::Instant::now();
         check(&mut asker, &places, "fhfh");
         assert!(started.elapsed() < PATIENCE, "what hangs is not waited for a second time");
         assert_eq!(stuck.count(COLLECTOR.name), 2, "and not asked");
-        let mut asker = Asker::new(stuck.clone());
+        let mut asker = Asker::new(stuck.clone(), None);
         check(&mut asker, &places, "fhfh");
         assert_eq!(stuck.count(COLLECTOR.name), 2, "by nobody");
         // The one that answers again does not wait for the other.
@@ -221,7 +223,7 @@ mod tests {
     #[test]
     fn sizes_are_those_that_the_kernel_gives() {
         let mut answers = Vec::new();
-        Asker::new(Arc::default())
+        Asker::new(Arc::default(), None)
             .ask(&Arc::from([PathBuf::from("/"), PathBuf::from("/no such place")]), &mut answers);
         assert!(
             matches!(&answers[..], [Answer::Sizes(sizes), Answer::Failed(Errno::NOENT)] if sizes.f_frsize > 0)
