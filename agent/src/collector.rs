@@ -376,6 +376,11 @@ impl CollectError {
 pub const NOT_HERE: &[(&str, &str)] = &[
     ("drbd", "it reads /proc/drbd, which DRBD has not since version 9; drbd-reactor exports what DRBD does"),
     (
+        "ethtool",
+        "its figures come by an ioctl, for which there is no sound safe interface; what `ethtool -S` prints can be given to \
+         the collector `textfile`",
+    ),
+    (
         "ntp",
         "it asks a server over the network; the collector `timex` says whether the clock is synchronized",
     ),
