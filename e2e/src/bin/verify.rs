@@ -18,6 +18,7 @@ const TIERS: &[Tier] = &[
     ("unit", unit),
     ("promtool", promtool),
     ("flags", flags),
+    ("differential", differential),
     ("chart", chart),
     ("deny", deny),
     ("e2e", e2e),
@@ -88,6 +89,9 @@ fn promtool() -> Result<()> {
 /// The command line of the exporter that is replaced, as its released program has it.
 fn flags() -> Result<()> {
     println!("{}", e2e::node_exporter_flags::check()?);
+/// The machine as node_exporter exposes it, beside ours.
+fn differential() -> Result<()> {
+    println!("{}", e2e::differential::check()?);
     Ok(())
 }
 
