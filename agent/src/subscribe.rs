@@ -33,7 +33,7 @@ pub struct Subscription {
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
 enum StreamError {
-    #[error("{0}")]
+    #[error(transparent)]
     Transport(#[from] tonic::transport::Error),
     #[error("{}: {}", .0.code(), .0.message())]
     Status(Box<tonic::Status>),
@@ -70,7 +70,8 @@ impl Subscription {
                     failures = 0;
                 }
                 self.telemetry.connected(false);
-                let text = format!("{address}: {error}");
+                // With its causes: `transport error` alone would not tell a wrong name from a closed port.
+                let text = format!("{address}: {:#}", anyhow::Error::from(error));
                 if text != last_error {
                     tracing::warn!("operator {text}; what is in force stays");
                     last_error = text;
