@@ -22,6 +22,11 @@ const OF_THEMSELVES: [&str; 5] =
 /// Without a CPU in it node_exporter panics, so that a recorded node which lacks it cannot be compared.
 const NEEDED: &str = "sys/devices/system/cpu/cpu0";
 
+/// What node_exporter asks the kernel for and not the files, so that it says nothing of a tree.
+const OF_THE_KERNEL: [&str; 3] = ["network_route", "qdisc", "tcpstat"];
+/// And what it can be told to read from the files.
+const FROM_FILES: [&str; 2] = ["--no-collector.arp.netlink", "--no-collector.netdev.netlink"];
+
 /// The files that both read.
 struct Tree {
     name: String,
@@ -103,10 +108,13 @@ impl Tree {
     }
 
     fn flags(&self) -> Vec<String> {
-        let optional =
-            COLLECTORS.iter().filter(|c| matches!(c.run, Run::Node { .. }) && !c.enabled_by_default);
+        let optional = COLLECTORS.iter().filter(|c| {
+            let is_optional = matches!(c.run, Run::Node { .. }) && !c.enabled_by_default;
+            is_optional && (self.is_live || !OF_THE_KERNEL.contains(&c.name))
+        });
         let mut flags: Vec<_> = optional.map(|c| format!("--collector.{}", c.name)).collect();
         if !self.is_live {
+            flags.extend(FROM_FILES.map(str::to_owned));
             for (flag, part) in [
                 ("path.procfs", "proc"),
                 ("path.sysfs", "sys"),
@@ -114,9 +122,6 @@ impl Tree {
                 ("path.udev.data", "udev"),
                 ("collector.textfile.directory", "textfile"),
             ] {
-                if flag.contains("textfile") && agent::collector::find("textfile").is_none() {
-                    continue;
-                }
                 flags.push(format!("--{flag}={}", self.root.join(part).display()));
             }
         }

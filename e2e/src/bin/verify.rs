@@ -89,6 +89,9 @@ fn promtool() -> Result<()> {
 /// The command line of the exporter that is replaced, as its released program has it.
 fn flags() -> Result<()> {
     println!("{}", e2e::node_exporter_flags::check()?);
+    Ok(())
+}
+
 /// The machine as node_exporter exposes it, beside ours.
 fn differential() -> Result<()> {
     println!("{}", e2e::differential::check()?);
