@@ -79,9 +79,9 @@ impl Scraper {
         plan: Plan,
         telemetry: Arc<Telemetry>,
     ) -> Self {
-        // A sandbox has one handle, each of its cgroups about eight. The machine's files are few, but for its devices.
-        let paths = Paths { handles: Arc::new(HandleBudget::new(budget / 4)), ..paths };
-        let budget = budget - budget / 4;
+        // A pod's cgroups have about eight handles each, and its interface, which is the machine's too, about twenty.
+        let paths = Paths { handles: Arc::new(HandleBudget::new(budget / 2)), ..paths };
+        let budget = budget - budget / 2;
         let networks = Networks::new(&paths, HandleBudget::new(budget / 8));
         let tree = CgroupTree::new(&paths, HandleBudget::new(budget - budget / 8));
         let mut scraper = Scraper {
