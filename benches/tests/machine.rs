@@ -1,0 +1,122 @@
+//! What holds of the cost of the machine's own figures, whatever the machine: how many allocations a scrape makes.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use agent::expose::text::Format;
+use agent::plan::Plan;
+use agent::scrape::{Part, Scraper};
+use agent::source::Paths;
+use agent::telemetry::Telemetry;
+use protocol::Facts;
+
+#[global_allocator]
+static ALLOCATOR: dhat::Alloc = dhat::Alloc;
+
+/// Attributes that the kernel gives every interface (Documentation/ABI/testing/sysfs-class-net).
+const NUMBERS: [&str; 17] = [
+    "addr_assign_type",
+    "carrier",
+    "carrier_changes",
+    "carrier_down_count",
+    "carrier_up_count",
+    "dev_id",
+    "dormant",
+    "flags",
+    "ifindex",
+    "iflink",
+    "link_mode",
+    "mtu",
+    "name_assign_type",
+    "netdev_group",
+    "speed",
+    "tx_queue_len",
+    "type",
+];
+
+/// The files of a machine with so many CPUs, disks, interfaces, neighbours and virtual servers.
+fn machine(count: usize) -> PathBuf {
+    let root = std::env::temp_dir().join(format!("machine-{}-{count}", std::process::id()));
+    let write = |path: &str, text: &str| {
+        let path = root.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let lines = |head: &str, line: &dyn Fn(usize) -> String| {
+        (0..count).fold(head.to_owned(), |mut text, i| {
+            writeln!(text, "{}", line(i)).unwrap();
+            text
+        })
+    };
+    let numbers = |n: usize| " 12345".repeat(n);
+    let stat = lines("", &|i| format!("cpu{i}{}", numbers(10)));
+    write("proc/stat", &(stat + "intr 5\nctxt 1\nbtime 1\nprocesses 1\nprocs_running 1\nprocs_blocked 0\n"));
+    write("proc/schedstat", &lines("version 17\n", &|i| format!("cpu{i}{}", numbers(9))));
+    write("proc/net/softnet_stat", &lines("", &|i| format!("{} {i:08x} 0 0", "00000001 ".repeat(12))));
+    write("proc/diskstats", &lines("", &|i| format!("   8 {i} sd_{i}{}", numbers(17))));
+    write("proc/net/dev", &lines("head\nhead\n", &|i| format!("  eth{i}:{}", numbers(16))));
+    write("proc/net/arp", &lines("head\n", &|i| format!("10.0.0.1 0x1 0x2 00:16:3e:00:00:01 * eth{i}")));
+    write(
+        "proc/net/udp",
+        &lines("head\n", &|i| format!("{i}: 0:0 0:0 07 00000001:00000002 0:0 0 0 0 1 2 0 0")),
+    );
+    write("proc/net/ip_vs_stats", "head\nhead\n 1 2 3 4 5\n\n");
+    let server = |i: usize| {
+        format!("TCP  0A60{i:04X}:01BB rr\n  -> 0AF4{i:04X}:192B      Masq    1      42         7")
+    };
+    write("proc/net/ip_vs", &lines("IP\nProt\n", &server));
+    for i in 0..count {
+        let interface = |file: &str| format!("sys/class/net/eth{i}/{file}");
+        write(&interface("statistics/rx_nohandler"), "0\n");
+        for file in ["address", "broadcast", "duplex", "ifalias", "operstate"] {
+            write(&interface(file), "up\n");
+        }
+        for file in NUMBERS {
+            write(&interface(file), "1\n");
+        }
+        write(&format!("sys/block/sd_{i}/queue/rotational"), "1\n");
+        write(&format!("udev/b8:{i}"), "E:ID_MODEL=disk\nE:ID_FS_TYPE=xfs\n");
+        let cpu = format!("sys/devices/system/cpu/cpu{i}");
+        for (file, text) in [("core_id", i.to_string()), ("physical_package_id", "0".to_owned())] {
+            write(&format!("{cpu}/topology/{file}"), &text);
+        }
+        write(&format!("{cpu}/thermal_throttle/core_throttle_count"), "1\n");
+    }
+    let folder = std::fs::File::open(root.join("udev")).unwrap();
+    folder.set_modified(std::time::UNIX_EPOCH).unwrap();
+    root
+}
+
+/// Allocations of one scrape in steady state, and how many series it gives.
+fn allocations(root: &Path) -> (u64, usize) {
+    let paths = Paths {
+        procfs: root.join("proc"),
+        sysfs: root.join("sys"),
+        rootfs: root.to_owned(),
+        udev: root.join("udev"),
+        ..Paths::default()
+    };
+    let plan = Plan::new(Vec::new(), Facts::default(), &Default::default());
+    let mut scraper = Scraper::new(paths, String::new(), 100_000, plan, Arc::new(Telemetry::new().unwrap()));
+    let mut out = Vec::new();
+    for _ in 0..3 {
+        out.clear();
+        scraper.scrape(Part::Node, Format::Text, &mut out);
+    }
+    let before = dhat::HeapStats::get().total_blocks;
+    out.clear();
+    scraper.scrape(Part::Node, Format::Text, &mut out);
+    (dhat::HeapStats::get().total_blocks - before, out.iter().filter(|b| **b == b'\n').count())
+}
+
+#[test]
+fn a_scrape_of_the_machine_allocates_nothing_per_series_in_steady_state() {
+    let machines = [4, 40].map(machine);
+    let _profiler = dhat::Profiler::builder().testing().build();
+    let [(few, small), (many, large)] = [&machines[0], &machines[1]].map(|root| allocations(root));
+    machines.iter().for_each(|root| std::fs::remove_dir_all(root).unwrap());
+    assert!(large > small + 1500, "{small} lines, {large} lines");
+    assert_eq!(few, many, "ten times the devices take more allocations");
+}
