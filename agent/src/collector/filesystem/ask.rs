@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{StatVfs, statvfs};
 use rustix::io::Errno;
@@ -46,35 +46,63 @@ impl Asker {
     }
 
     fn ask_with(&mut self, places: &Arc<[PathBuf]>, answers: &mut Vec<Answer>, stat: fn(&Path) -> Answer) {
-        // Each turn of this loop but the last finds one more mount that hangs.
-        for _ in 0..=places.len() {
-            let mut round =
-                Round { places: places.clone(), skip: Vec::new(), answers: std::mem::take(answers) };
-            let hanging = self.stuck.places(COLLECTOR.name);
-            if !hanging.is_empty() {
-                round.skip = places.iter().map(|place| hanging.contains(place)).collect();
+        let mut round = Round { places: places.clone(), skip: Vec::new(), answers: std::mem::take(answers) };
+        let hanging = self.stuck.places(COLLECTOR.name);
+        if !hanging.is_empty() {
+            round.skip = places.iter().map(|place| hanging.contains(place)).collect();
+        }
+        let Some(worker) = self.worker.take().or_else(|| Worker::start(stat)) else {
+            // Out of threads: better to risk hanging here than to say nothing.
+            round.go(&Progress::default(), stat);
+            *answers = round.answers;
+            return;
+        };
+        match worker.wait_for(round, self.patience) {
+            Ok(round) => {
+                *answers = round.answers;
+                self.worker = Some(worker);
             }
-            let worker = match self.worker.take().map_or_else(|| Worker::start(stat), Some) {
-                Some(worker) => worker,
-                // Out of threads: better to risk hanging here than to say nothing.
-                None => {
-                    round.go(&Progress::default(), stat);
-                    *answers = round.answers;
-                    return;
-                }
+            Err(at) => {
+                self.leave_behind(worker, places.get(at));
+                self.ask_each(places, answers, stat);
+            }
+        }
+    }
+
+    /// The same with a thread for each mount: where one hangs, others of its server do, and waiting for one after the
+    /// other would take too long for all of them.
+    fn ask_each(&self, places: &[PathBuf], answers: &mut Vec<Answer>, stat: fn(&Path) -> Answer) {
+        /// Threads at a time; each has little, but a machine may have thousands of mounts.
+        const AT_ONCE: usize = 32;
+        let hanging = self.stuck.places(COLLECTOR.name);
+        answers.clear();
+        answers.resize_with(places.len(), || Answer::Hangs);
+        let asked: Vec<usize> = (0..places.len()).filter(|i| !hanging.contains(&places[*i])).collect();
+        for some in asked.chunks(AT_ONCE) {
+            let ask = |i: &usize| {
+                let worker = Worker::start(stat)?;
+                let places = Arc::from([places[*i].clone()]);
+                worker.requests.send(Round { places, skip: Vec::new(), answers: Vec::new() }).ok()?;
+                Some(worker)
             };
-            match worker.wait_for(round, self.patience) {
-                Ok(round) => {
-                    *answers = round.answers;
-                    self.worker = Some(worker);
-                    return;
-                }
-                Err(at) => {
-                    worker.progress.is_left_behind.store(true, Ordering::Relaxed);
-                    self.stuck.add(COLLECTOR.name, places.get(at).map(PathBuf::as_path), worker.thread);
+            let workers: Vec<_> = some.iter().map(|i| (*i, ask(i))).collect();
+            let deadline = Instant::now() + 2 * self.patience;
+            for (i, worker) in workers {
+                let Some(worker) = worker else {
+                    answers[i] = stat(&places[i]);
+                    continue;
+                };
+                match worker.rounds.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                    Ok(round) => answers[i] = round.answers.into_iter().next().unwrap_or(Answer::Hangs),
+                    Err(_) => self.leave_behind(worker, Some(&places[i])),
                 }
             }
         }
+    }
+
+    fn leave_behind(&self, worker: Worker, place: Option<&PathBuf>) {
+        worker.progress.is_left_behind.store(true, Ordering::Relaxed);
+        self.stuck.add(COLLECTOR.name, place.map(PathBuf::as_path), worker.thread);
     }
 }
 
@@ -195,7 +223,7 @@ mod tests {
         let stuck = Arc::new(StuckThreads::default());
         let mut asker = Asker::new(stuck.clone(), None);
         check(&mut asker, &places, "fhfh");
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         check(&mut asker, &places, "fhfh");
         assert!(started.elapsed() < PATIENCE, "what hangs is not waited for a second time");
         assert_eq!(stuck.count(COLLECTOR.name), 2, "and not asked");
@@ -213,9 +241,9 @@ mod tests {
     }
 
     fn wait_until(condition: impl Fn() -> bool) {
-        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !condition() {
-            assert!(std::time::Instant::now() < deadline, "not within a minute");
+            assert!(Instant::now() < deadline, "not within a minute");
             std::thread::yield_now();
         }
     }
