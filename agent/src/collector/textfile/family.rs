@@ -93,6 +93,10 @@ impl Family {
             let labels = block(names, sample);
             let twice =
                 format!("line {}: {} is there twice", sample.line, self.spell(&labels, sample.suffix));
+            let is_count = self.kind == Kind::Histogram && sample.suffix != Suffix::Sum;
+            if is_count && sample.value < 0.0 {
+                return Err(format!("line {}: a histogram counts nothing below zero", sample.line));
+            }
             let group = groups.entry(labels).or_default();
             let is_first = match (sample.suffix, sample.bound) {
                 (Suffix::Sum, _) => group.sum.replace(sample.value).is_none(),

@@ -85,6 +85,7 @@ fn a_bad_line_is_named_and_spoils_the_whole_text() {
     refuse("# TYPE a gaugehistogram\n", "no type of metric");
     refuse("# TYPE h histogram\nh_bucket{le=\"x\"} 1\n", "le=\"x\" is not a number");
     refuse("# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"1.0\"} 2\n", "is there twice");
+    refuse("# TYPE h histogram\nh_bucket{le=\"1\"} -1\n", "line 2: a histogram counts nothing below zero");
     refuse("# TYPE s summary\ns_sum 1\ns_sum 1\n", "line 3: s_sum{} is there twice");
 }
 
