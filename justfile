@@ -32,6 +32,10 @@ check:
 images *ARGS:
     cargo images {{ARGS}}
 
+# The Debian package of the agent, for machines without Kubernetes.
+deb *ARGS:
+    cargo deb {{ARGS}}
+
 # What it costs, as ratios.
 bench *ARGS:
     cargo bench -p benches {{ARGS}}

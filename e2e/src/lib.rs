@@ -11,6 +11,7 @@ pub mod cgroup;
 pub mod chart;
 pub mod cluster;
 pub mod control_plane;
+pub mod debian;
 pub mod differential;
 pub mod dns;
 pub mod exporter;

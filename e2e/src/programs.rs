@@ -36,16 +36,17 @@ pub const ON_NODE: Program =
     Program { package: "benches", name: "on-node", image: "local/on-node:dev", arguments: &[] };
 
 /// The version of everything here.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Where no commit is said: what is tried out is of none.
-const NO_REVISION: &str = "unknown";
+pub const NO_REVISION: &str = "unknown";
 
 /// Builds programs and returns their paths, in the order given. Cargo says on standard error what it does.
 pub fn build(programs: &[Program]) -> Result<Vec<PathBuf>> {
     build_of(programs, NO_REVISION)
 }
 
-fn build_of(programs: &[Program], revision: &str) -> Result<Vec<PathBuf>> {
+/// The same of this commit.
+pub fn build_of(programs: &[Program], revision: &str) -> Result<Vec<PathBuf>> {
     let target = host_target()?;
     // A folder of its own: other flags would make cargo build everything anew each time the two alternate.
     let folder = target_folder().join("static");
@@ -122,18 +123,27 @@ fn write(program: &Program, path: &Path, reference: &str, revision: &str, to: &P
     ];
     let arguments = program.arguments;
     let image = Image { reference, program: &stripped, folder: "/", arguments, labels: &labels };
-    // With the linker that made it, since cargo would build everything anew for another profile.
-    let written = output(Command::new("strip").arg("-o").arg(&stripped).arg(path))
-        .context("`strip` comes with the linker, in binutils")
-        .and_then(|_| image.write(to));
+    let written = strip(path, &stripped).and_then(|()| image.write(to));
     let _ = std::fs::remove_dir_all(&folder);
     written
 }
 
-/// The commit of the workspace; an error where it is no git repository.
+/// Writes a program without its line numbers.
+pub fn strip(program: &Path, to: &Path) -> Result<()> {
+    // With the linker that made it, since cargo would build everything anew for another profile.
+    output(Command::new("strip").arg("-o").arg(to).arg(program))
+        .map(drop)
+        .context("`strip` comes with the linker, in binutils")
+}
+
+/// The commit of the workspace. Where it is no repository, as in an archive of the sources, whoever builds says which
+/// one it is.
 pub fn revision() -> Result<String> {
+    if let Some(given) = std::env::var("EXPORTER_REVISION").ok().filter(|given| !given.is_empty()) {
+        return Ok(given);
+    }
     let git = |arguments: &[&str]| output(Command::new("git").current_dir(workspace()).args(arguments));
-    let commit = git(&["rev-parse", "HEAD"])?;
+    let commit = git(&["rev-parse", "HEAD"]).context("which commit is it? set EXPORTER_REVISION")?;
     let changed = git(&["status", "--porcelain", "--untracked-files=no"])?;
     let suffix = if changed.is_empty() { "" } else { "-dirty" };
     Ok(format!("{}{suffix}", commit.trim()))

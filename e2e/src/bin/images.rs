@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use e2e::programs::{AGENT, OPERATOR, release, revision};
 
 fn main() -> Result<()> {
@@ -14,11 +14,7 @@ fn main() -> Result<()> {
         ["--out", folder] => PathBuf::from(folder),
         _ => bail!("usage: images [--out DIR]"),
     };
-    // Where there is no repository, as in an archive of the sources, whoever builds says which commit it is.
-    let revision = match std::env::var("EXPORTER_REVISION") {
-        Ok(given) if !given.is_empty() => given,
-        _ => revision().context("which commit is it? set EXPORTER_REVISION")?,
-    };
+    let revision = revision()?;
     for image in release(&[OPERATOR, AGENT], &revision, &folder)? {
         let size = std::fs::metadata(&image.tar)?.len() as f64 / 1e6;
         println!("{}: {}, revision {revision}, {size:.1} MB", image.tar.display(), image.reference);

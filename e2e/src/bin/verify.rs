@@ -20,6 +20,7 @@ const TIERS: &[Tier] = &[
     ("flags", flags),
     ("differential", differential),
     ("chart", chart),
+    ("debian", debian),
     ("deny", deny),
     ("e2e", e2e),
 ];
@@ -101,6 +102,12 @@ fn differential() -> Result<()> {
 /// What people install, rendered by both majors of Helm.
 fn chart() -> Result<()> {
     println!("{}", e2e::chart::check()?);
+    Ok(())
+}
+
+/// What people install on machines without Kubernetes.
+fn debian() -> Result<()> {
+    println!("{}", e2e::debian::check()?);
     Ok(())
 }
 
