@@ -68,6 +68,7 @@ fn world(nodes: usize, policies: usize) -> World {
         (name, Arc::new(stored))
     };
     World {
+        emergency: false,
         policies: (0..policies).map(policy).collect(),
         nodes: (0..nodes).map(node).collect(),
         namespaces: (0..200).map(namespace).collect(),
