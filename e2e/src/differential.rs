@@ -115,6 +115,9 @@ impl Tree {
         let mut flags: Vec<_> = optional.map(|c| format!("--collector.{}", c.name)).collect();
         if !self.is_live {
             flags.extend(FROM_FILES.map(str::to_owned));
+            // What the tree was made to show, in node_exporter's spelling.
+            let own = std::fs::read_to_string(self.root.join("flags")).unwrap_or_default();
+            flags.extend(own.lines().map(str::to_owned));
             for (flag, part) in [
                 ("path.procfs", "proc"),
                 ("path.sysfs", "sys"),
