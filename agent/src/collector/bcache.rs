@@ -30,7 +30,7 @@ pub(super) const COLLECTOR: Collector = Collector {
                 has_priorities: options.flag(&COLLECTOR, "priorityStats"),
             })
         },
-        can_block: false,
+        can_block: true,
     },
 };
 

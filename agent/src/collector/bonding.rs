@@ -26,7 +26,7 @@ pub(super) const COLLECTOR: Collector = Collector {
                 buffer: Vec::new(),
             })
         },
-        can_block: false,
+        can_block: true,
     },
 };
 

@@ -297,7 +297,9 @@ mod tests {
             r#"node_disk_ata_write_cache{device="cciss/c0d0"} 0"#,
         ];
         assert_eq!(infos(), expected);
-        tree.write("udev/b8:0", b"E:ID_MODEL=New\n");
+        // As udev does it, so that the folder's time changes.
+        tree.write("udev/.new", b"E:ID_MODEL=New\n");
+        std::fs::rename(tree.path().join("udev/.new"), tree.path().join("udev/b8:0")).unwrap();
         assert!(infos()[0].contains(r#"model="New""#));
         std::fs::remove_dir_all(tree.path().join("udev")).unwrap();
         assert!(infos()[0].contains(r#"model="""#));

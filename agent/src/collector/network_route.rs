@@ -17,7 +17,7 @@ pub(super) const COLLECTOR: Collector = Collector {
     exclusive: &[],
     run: Run::Node {
         start: |paths, _| Box::new(NetworkRoute { is_own_network: paths.is_own_network() }),
-        can_block: false,
+        can_block: true,
     },
 };
 

@@ -27,7 +27,7 @@ pub(super) const COLLECTOR: Collector = Collector {
                 devices: options.pattern(&COLLECTOR, "deviceInclude", "deviceExclude"),
             })
         },
-        can_block: false,
+        can_block: true,
     },
 };
 

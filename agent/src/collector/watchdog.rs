@@ -16,7 +16,7 @@ pub(super) const COLLECTOR: Collector = Collector {
         start: |paths, _| {
             Box::new(Watchdog(Devices::new(paths.sysfs.join("class/watchdog"), FILES, &paths.handles)))
         },
-        can_block: false,
+        can_block: true,
     },
 };
 

@@ -145,7 +145,13 @@ impl NodeFile {
         if matches!(self.file, KeptFile::Absent) {
             self.file = KeptFile::Closed;
         }
-        match self.file.read(&unbounded, || self.path.clone(), &mut self.buffer, true) {
+        let mut result = self.file.read(&unbounded, || self.path.clone(), &mut self.buffer, true);
+        if result.is_err() && matches!(self.file, KeptFile::Open(_)) {
+            // What its module made went with it, and a module that is loaded again makes another file.
+            self.file = KeptFile::Closed;
+            result = self.file.read(&unbounded, || self.path.clone(), &mut self.buffer, true);
+        }
+        match result {
             Ok(()) => Ok(&self.buffer),
             Err(source) => Err(FileError { path: self.path.clone(), source }),
         }
@@ -338,6 +344,18 @@ mod tests {
             read_at_start(open(&path).unwrap(), &mut buffer, whole).unwrap();
             assert_eq!(buffer.len(), text.len());
         }
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_whose_handle_fails_is_opened_anew() {
+        // A handle on a folder opens and cannot be read, as one on a file of a module that went.
+        let dead = rustix::fs::open(std::env::temp_dir(), OFlags::RDONLY, Mode::empty()).unwrap();
+        let path = std::env::temp_dir().join(format!("anew-{}", std::process::id()));
+        std::fs::write(&path, "again").unwrap();
+        let mut file = NodeFile::new(path.clone());
+        file.file = KeptFile::Open(dead);
+        assert_eq!(file.read().unwrap(), b"again");
         std::fs::remove_file(&path).unwrap();
     }
 }

@@ -157,10 +157,10 @@ mod tests {
 
     #[test]
     fn files_are_read_again_only_when_one_of_them_changed() {
+        let now = SystemTime::now();
         let tree = Tree::new(&[("udev/b8:0", "E:ID_MODEL=one\n")]);
         let folder = tree.path().join("udev");
         let mut udev = Udev::new(&folder);
-        let now = SystemTime::now();
         let [soon, later] = [1, 3600].map(|seconds| now + Duration::from_secs(seconds));
         let first = udev.version(soon).unwrap();
         let second = udev.version(soon).unwrap();

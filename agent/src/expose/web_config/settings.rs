@@ -157,7 +157,8 @@ struct RateSection {
 /// The first field that makes no sense, or that cannot be done here.
 pub(super) fn parse(text: &str, folder: &Path) -> Result<Settings, Fault> {
     let file: Option<File> =
-        serde_saphyr::from_str(text).map_err(|error| Fault::new("the file", error.to_string()))?;
+        serde_saphyr::from_str_with_options(text, serde_saphyr::options! { with_snippet: false })
+            .map_err(|error| Fault::new("the file", error.to_string()))?;
     let file = file.unwrap_or_default();
     let http = file.http_server_config.unwrap_or_default();
     let mut warnings = Vec::new();

@@ -131,3 +131,16 @@ fn names_that_nobody_is_asked_for_are_worth_a_warning() {
     let settings = parsed(&tls_with("client_allowed_sans: [a]")).unwrap();
     assert!(settings.warnings[0].contains("client_allowed_sans"), "{:?}", settings.warnings);
 }
+
+#[test]
+fn what_is_wrong_is_said_without_the_secrets_beside_it() {
+    for text in [
+        "basic_auth_users:\n  bob: [hunter2]\n",
+        "basic_auth_users:\n  bob: hunter2\n",
+        "tls_server_config:\n  key: hunter2\n  no_such_key: 1\n",
+        "tls_server_config:\n  key: |\n    hunter2\n  cert: [\n",
+    ] {
+        let fault = parsed(text).unwrap_err();
+        assert!(!fault.message.contains("hunter2"), "{text}: {}", fault.message);
+    }
+}
