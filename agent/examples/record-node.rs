@@ -18,6 +18,36 @@ use clap::Parser;
 /// What node collectors read below `--path.procfs`, but for the network's, which depend on how it is mounted.
 const NODE_FILES: [&str; 5] = ["stat", "meminfo", "loadavg", "diskstats", "1/mountinfo"];
 
+/// What not every kernel has.
+const NODE_FILES_OF_SOME: [&str; 13] = [
+    "cpuinfo",
+    "mdstat",
+    "pressure/cpu",
+    "pressure/io",
+    "pressure/irq",
+    "pressure/memory",
+    "schedstat",
+    "sys/fs/file-nr",
+    "sys/kernel/hung_task_detect_count",
+    "sys/kernel/random/entropy_avail",
+    "sys/kernel/random/poolsize",
+    "sys/net/netfilter/nf_conntrack_max",
+    "vmstat",
+];
+
+/// The network's, of which not every kernel has all either; addresses stay out of fixtures.
+const NETWORK_FILES_OF_SOME: [&str; 9] = [
+    "netstat",
+    "rpc/nfs",
+    "rpc/nfsd",
+    "snmp",
+    "snmp6",
+    "sockstat",
+    "sockstat6",
+    "softnet_stat",
+    "stat/nf_conntrack",
+];
+
 #[derive(Parser)]
 struct Arguments {
     /// Where the node's procfs is mounted.
@@ -57,6 +87,11 @@ fn main() -> anyhow::Result<()> {
     }
     // A real directory here says that it is the machine's.
     copy(&paths.net("dev"), &out.join("proc/net/dev"))?;
+    let network = NETWORK_FILES_OF_SOME.map(|file| (paths.net(file), format!("net/{file}")));
+    let others = NODE_FILES_OF_SOME.map(|file| (paths.procfs.join(file), file.to_owned()));
+    for (from, to) in network.into_iter().chain(others).filter(|(from, _)| from.exists()) {
+        copy(&from, &out.join("proc").join(to))?;
+    }
 
     let uids = record_pods(&arguments)?;
     let mut tree = CgroupTree::new(&paths, HandleBudget::new(0));
