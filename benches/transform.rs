@@ -9,7 +9,7 @@ use agent::source::file::HandleBudget;
 use agent::transform::Rows;
 use benches::measure::{pair, text};
 use benches::synthetic::Node;
-use protocol::{Facts, MetricSelection, Policy, PolicyContent};
+use protocol::{AddedLabels, Facts, MetricSelection, Policy, PolicyContent};
 
 fn main() -> anyhow::Result<()> {
     for pods in [100, 250] {
@@ -47,7 +47,11 @@ fn policy(i: i32) -> Policy {
             exclude: vec![format!("container_spec_.*_{i}")],
             ..MetricSelection::default()
         },
-        pod_labels: ["app.kubernetes.io/name".to_owned()].into(),
+        labels: AddedLabels {
+            pod_labels: ["app.kubernetes.io/name".to_owned()].into(),
+            workload: true,
+            ..AddedLabels::default()
+        },
         ..PolicyContent::default()
     };
     Policy::new(format!("policy-{i}"), i64::from(i), content)

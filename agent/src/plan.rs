@@ -1,24 +1,25 @@
 //! What the policies mean here: which collectors run with which options, and who sees which family.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::LazyLock;
 
 use protocol::{
-    Effective, Facts, FamilySelector, MetricSelection, Policy, PolicyContent, Profile, Subject, effective,
+    AddedLabels, Effective, Facts, FamilySelector, MetricSelection, Policy, PolicyContent, Profile, Subject,
+    effective,
 };
 
 use crate::collector::{COLLECTORS, Collector, Options, Run};
 
-/// The families that one kind of subject exposes, and the pod labels that it carries.
+/// The families that one kind of subject exposes, and the labels that are added to them.
 #[derive(Debug)]
 pub struct View {
     /// By the family's place in [`Families`].
     pub exposes: Vec<bool>,
     /// The same for families whose names are read.
     pub selector: FamilySelector,
-    /// Pod labels that become labels.
-    pub pod_labels: BTreeSet<String>,
+    /// Labels that are added.
+    pub labels: AddedLabels,
 }
 
 /// One collector that runs.
@@ -79,6 +80,11 @@ impl Plan {
         let index = self.views.len() - 1;
         self.view_of.insert(effective.policies, index);
         index
+    }
+
+    /// What only the API server knows.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
     }
 
     /// A view by its number.
@@ -147,5 +153,5 @@ fn planned(
 fn view(effective: &Effective) -> View {
     let selector = FamilySelector::new(&effective.families);
     let exposes = COLLECTORS.iter().flat_map(|c| c.families).map(|f| selector.exposes(f.name)).collect();
-    View { exposes, selector, pod_labels: effective.pod_labels.clone() }
+    View { exposes, selector, labels: effective.labels.clone() }
 }

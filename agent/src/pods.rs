@@ -1,10 +1,13 @@
 //! Who a cgroup belongs to: namespace, pod and container, from what kubelet and log links say.
 
-use std::collections::{BTreeMap, HashMap};
+mod workload;
+
+use std::collections::HashMap;
 
 use crate::source::cgroup::{Cgroup, CgroupKind, CgroupTree};
 use crate::source::kubelet::Pod;
 use crate::source::links::LinkedContainer;
+pub use workload::{Workload, workload};
 
 /// The pods of the node, found by UID and by container id.
 #[derive(Debug, Default)]
@@ -42,10 +45,8 @@ pub struct Owned<'a> {
     pub id: &'a str,
     /// Whether it is the sandbox, which has the pod's network.
     pub is_sandbox: bool,
-    /// Whether the pod is in the machine's network namespace, where the kubelet has told.
-    pub host_network: Option<bool>,
-    /// The pod's labels, where the kubelet has told of them.
-    pub labels: Option<&'a BTreeMap<String, String>>,
+    /// The pod, where the kubelet has told of it.
+    pub told: Option<&'a Pod>,
 }
 
 impl PodIndex {
@@ -112,8 +113,7 @@ impl PodIndex {
             return Some(Owned {
                 namespace: &pod.namespace,
                 pod: &pod.name,
-                host_network: Some(pod.host_network),
-                labels: Some(&pod.labels),
+                told: Some(pod),
                 ..Owned::default()
             });
         }

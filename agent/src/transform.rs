@@ -76,19 +76,19 @@ impl Rows {
                 Owner::Unknown(owned) => owned,
             };
             // Of a pod that only a log link names the labels are not known, but its namespace is.
-            let view = match (owned.namespace, owned.labels) {
+            let view = match (owned.namespace, owned.told) {
                 ("", None) => NODE_VIEW,
-                (namespace, labels) => plan.view_of_pod(namespace, labels.unwrap_or(&NO_LABELS)),
+                (namespace, told) => plan.view_of_pod(namespace, told.map_or(&NO_LABELS, |pod| &pod.labels)),
             };
             if !self.views.contains(&view) {
                 self.views.push(view);
             }
             if cgroup.kind == CgroupKind::Root {
                 self.sandboxes.insert(slot, "/".to_owned());
-            } else if owned.is_sandbox && owned.host_network == Some(false) {
+            } else if owned.is_sandbox && owned.told.is_some_and(|pod| !pod.host_network) {
                 self.sandboxes.insert(slot, owned.id.to_owned());
             }
-            let labels = enrich::labels(&cgroup.path, &owned, &plan.view(view).pod_labels);
+            let labels = enrich::labels(&cgroup.path, &owned, &plan.view(view).labels, plan.facts());
             self.rows.push(Row::Shown { view, labels });
         }
     }

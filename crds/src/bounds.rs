@@ -23,8 +23,8 @@ pub const MAX_PATTERNS: usize = 64;
 /// Characters in a pattern.
 pub const MAX_PATTERN: usize = 512;
 
-/// Keys in `labels.podLabels`.
-pub const MAX_POD_LABELS: usize = 32;
+/// Keys in each list of `labels`.
+pub const MAX_ADDED_LABELS: usize = 32;
 
 /// Entries in each of `matchLabels` and `matchExpressions`.
 pub const MAX_REQUIREMENTS: usize = 16;

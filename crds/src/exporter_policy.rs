@@ -12,7 +12,7 @@ use crate::bounds::*;
 use crate::selector::LabelSelector;
 
 /// What the agents on a set of nodes measure and expose. Several policies may cover one node or pod: the one with
-/// the higher `priority` decides, then the older one, then the one whose name sorts first. Pod labels add up instead.
+/// the higher `priority` decides, then the older one, then the one whose name sorts first. Added labels add up instead.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, CustomResource, JsonSchema)]
 #[kube(
     group = "exporter-operator.dev",
@@ -169,14 +169,55 @@ pub enum Profile {
 #[serde(rename_all = "camelCase")]
 pub struct Labels {
     /// Keys of pod labels that become labels of the pod's series: `app.kubernetes.io/name` is exposed as
-    /// `label_app_kubernetes_io_name`. A pod without the label has none. At most 32.
+    /// `label_app_kubernetes_io_name`, as kube-state-metrics names it. A pod without the label has none. Keys that
+    /// become the same name are numbered, `_conflict1` first; so it is with the other lists. At most 32.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     #[schemars(
-        length(max = MAX_POD_LABELS),
+        length(max = MAX_ADDED_LABELS),
         inner(length(max = MAX_LABEL_KEY), regex(pattern = LABEL_KEY)),
         extend("x-kubernetes-list-type" = "set")
     )]
     pub pod_labels: BTreeSet<String>,
+    /// Keys of pod annotations that become labels of the pod's series: `example.com/owner` is exposed as
+    /// `annotation_example_com_owner`. One whose value has more than 1024 bytes is not exposed. At most 32.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(
+        length(max = MAX_ADDED_LABELS),
+        inner(length(max = MAX_LABEL_KEY), regex(pattern = LABEL_KEY)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub pod_annotations: BTreeSet<String>,
+    /// Keys of labels of the pod's namespace that become labels of the pod's series: `team` is exposed as
+    /// `namespace_label_team`. At most 32.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(
+        length(max = MAX_ADDED_LABELS),
+        inner(length(max = MAX_LABEL_KEY), regex(pattern = LABEL_KEY)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub namespace_labels: BTreeSet<String>,
+    /// Keys of labels of the pod's node that become labels of the pod's series: `topology.kubernetes.io/zone` is
+    /// exposed as `node_label_topology_kubernetes_io_zone`. At most 32.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(
+        length(max = MAX_ADDED_LABELS),
+        inner(length(max = MAX_LABEL_KEY), regex(pattern = LABEL_KEY)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub node_labels: BTreeSet<String>,
+    /// Adds the labels `workload` and `workload_type`, with the types of the stock dashboards: `deployment`,
+    /// `statefulset`, `daemonset`, `job`, `cronjob`, `replicaset`, `barepod`, `staticpod` or another owner's kind in
+    /// lower case. The agent does not ask the API server, so this is a heuristic: a ReplicaSet whose name ends with its
+    /// pods' label `pod-template-hash` counts as that of a Deployment, and a Job whose name ends with eight digits,
+    /// the minute for which it was planned, as that of a CronJob.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub workload: bool,
+    /// Adds the label `qos_class`: `Guaranteed`, `Burstable` or `BestEffort`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub qos_class: bool,
+    /// Adds the label `priority_class`, the name of the pod's priority class, where it has one.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub priority_class: bool,
 }
 
 /// What became of the policy.
@@ -234,8 +275,12 @@ impl Metrics {
 impl Labels {
     /// Whether nothing is added.
     pub fn is_empty(&self) -> bool {
-        self.pod_labels.is_empty()
+        *self == Labels::default()
     }
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// Makes one line of each paragraph, because `kubectl explain` keeps the line breaks that it finds.

@@ -72,11 +72,7 @@ pub fn compile(world: &World, judged: &Judged) -> Compiled {
             cluster: world.cluster().to_owned(),
             node: name.clone(),
             held: held.clone(),
-            facts: Facts {
-                node: node.facts.clone(),
-                namespaces: BTreeMap::new(),
-                emergency: world.emergency || node.emergency,
-            },
+            facts: Facts { emergency: world.emergency || node.emergency, ..Facts::default() },
             ..Snapshot::default()
         };
         for policy in valid.iter().filter(|p| select::covers(p, node)) {
@@ -88,6 +84,8 @@ pub fn compile(world: &World, judged: &Judged) -> Compiled {
             }
             snapshot.policies.push(policy.clone());
         }
+        snapshot.facts.node = select::node_facts(&snapshot.policies, node);
+        snapshot.facts.namespace_labels = select::namespace_labels(&snapshot, &world.namespaces);
         snapshots.insert(name.clone(), snapshot);
     }
 

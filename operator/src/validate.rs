@@ -6,7 +6,7 @@
 mod selector;
 
 use crds::{ExporterPolicySpec, Reason};
-use protocol::{FamilySelector, LabelSelector, MetricSelection, Policy, PolicyContent, Profile};
+use protocol::{AddedLabels, FamilySelector, LabelSelector, MetricSelection, Policy, PolicyContent, Profile};
 use serde::Serialize;
 
 use crate::world::StoredPolicy;
@@ -81,7 +81,7 @@ pub fn validate(stored: &StoredPolicy) -> Result<ValidPolicy, Rejection> {
             include: patterns("spec.metrics.include", spec.metrics.include)?,
             exclude: patterns("spec.metrics.exclude", spec.metrics.exclude)?,
         },
-        pod_labels: pod_labels(spec.labels.pod_labels)?,
+        labels: added_labels(spec.labels)?,
     };
     Ok(ValidPolicy { policy: Policy::new(&stored.name, stored.created, content), nodes, namespaces })
 }
@@ -139,17 +139,29 @@ fn patterns(field: &str, patterns: Vec<String>) -> Result<Vec<String>, Rejection
     Ok(patterns)
 }
 
-fn pod_labels<T: AsRef<str>, L: IntoIterator<Item = T> + FromIterator<T>>(keys: L) -> Result<L, Rejection> {
-    let field = "spec.labels.podLabels";
-    let keys: Vec<T> = keys.into_iter().collect();
-    at_most(field, keys.len(), crds::MAX_POD_LABELS, "keys")?;
-    match keys.iter().find(|key| !selector::is_label_key(key.as_ref())) {
-        Some(key) => {
-            let message = format!("`{}` is not the key of a label", key.as_ref());
-            Err(reject(field, Reason::InvalidLabel, message))
+fn added_labels(labels: crds::Labels) -> Result<AddedLabels, Rejection> {
+    for (list, keys) in [
+        ("podLabels", &labels.pod_labels),
+        ("podAnnotations", &labels.pod_annotations),
+        ("namespaceLabels", &labels.namespace_labels),
+        ("nodeLabels", &labels.node_labels),
+    ] {
+        let field = format!("spec.labels.{list}");
+        at_most(&field, keys.len(), crds::MAX_ADDED_LABELS, "keys")?;
+        if let Some(key) = keys.iter().find(|key| !selector::is_label_key(key)) {
+            let what = if list == "podAnnotations" { "an annotation" } else { "a label" };
+            return Err(reject(field, Reason::InvalidLabel, format!("`{key}` is not the key of {what}")));
         }
-        None => Ok(keys.into_iter().collect()),
     }
+    Ok(AddedLabels {
+        pod_labels: labels.pod_labels,
+        pod_annotations: labels.pod_annotations,
+        namespace_labels: labels.namespace_labels,
+        node_labels: labels.node_labels,
+        workload: labels.workload,
+        qos_class: labels.qos_class,
+        priority_class: labels.priority_class,
+    })
 }
 
 fn is_collector_name(name: &str) -> bool {

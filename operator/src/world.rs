@@ -99,6 +99,8 @@ impl From<KubeNode> for Node {
                 system_uuid: info.system_uuid,
                 machine_id: info.machine_id,
                 boot_id: info.boot_id,
+                // Of its labels only those that policies ask for are facts, so they are chosen when these are known.
+                labels: Labels::new(),
             },
             labels: node.metadata.labels.unwrap_or_default(),
             emergency: node

@@ -1,10 +1,11 @@
 //! What a set of policies means for one subject: the one place where policies are merged.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use regex::{Regex, RegexBuilder};
 use serde::Serialize;
 
+use crate::added_labels::AddedLabels;
 use crate::profile::Profile;
 use crate::snapshot::{Facts, Policy, PolicyContent};
 
@@ -34,9 +35,9 @@ pub struct Effective {
     /// Which families are exposed: the first rule whose pattern matches decides; without one, the family is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub families: Vec<FamilyRule>,
-    /// Pod labels that become labels of the subject's series.
-    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
-    pub pod_labels: BTreeSet<String>,
+    /// Labels added to the subject's series; the node's have none.
+    #[serde(flatten)]
+    pub labels: AddedLabels,
 }
 
 /// One collector after merging.
@@ -77,10 +78,10 @@ pub struct FamilyRule {
 ///   so that options which exclude each other never come from two policies;
 /// - families: by priority per family; within a policy `exclude`, then `include`, then the profile, so that what a
 ///   policy exposes is its profile and what it includes, less what it excludes;
-/// - pod labels: the union.
+/// - added labels: the union.
 ///
 /// In emergency the policies only take away: what any of them excludes is gone whatever another includes, of what is
-/// left the profile Minimal is exposed, no pod label is added, and collectors are switched off but not on. Options
+/// left the profile Minimal is exposed, no label is added, and collectors are switched off but not on. Options
 /// hold as ever, since filters are among them.
 pub fn effective(policies: &[Policy], facts: &Facts, subject: Subject<'_>) -> Effective {
     let mut merged = Effective::default();
@@ -98,14 +99,14 @@ pub fn effective(policies: &[Policy], facts: &Facts, subject: Subject<'_>) -> Ef
         }
         merged.families.extend(metrics.include.iter().map(|p| rule((true, p.clone()))));
         merged.families.extend(of_profile.map(rule));
-        merged.pod_labels.extend(policy.content.pod_labels.iter().cloned());
+        merged.labels.merge(&policy.content.labels);
     }
     if facts.emergency {
         let rule = |(expose, pattern)| FamilyRule { expose, pattern, policy: String::new() };
         merged.families.extend(Profile::Minimal.rules().into_iter().map(rule));
     }
     if matches!(subject, Subject::Node) {
-        merged.pod_labels.clear();
+        merged.labels = AddedLabels::default();
     }
     merged
 }

@@ -1,5 +1,6 @@
 //! What the operator says to an agent, what an agent answers, and what a set of policies means for one subject.
 
+mod added_labels;
 mod effective;
 mod message;
 mod profile;
@@ -7,6 +8,7 @@ mod revision;
 mod snapshot;
 mod wire;
 
+pub use added_labels::AddedLabels;
 pub use effective::{CollectorEffective, Effective, FamilyRule, FamilySelector, Subject, effective};
 pub use message::{
     Capabilities, CollectorCapability, Finding, Hello, Outcome, Refusal, Report, Verdict, Verdicts,

@@ -186,8 +186,22 @@ pub struct PolicyContent {
     pub collectors: ::prost::alloc::vec::Vec<CollectorSetting>,
     #[prost(message, optional, tag = "5")]
     pub metrics: ::core::option::Option<MetricSelection>,
+    /// Keys of labels and annotations of the pod, its namespace and its node that become labels of the pod's series.
     #[prost(string, repeated, tag = "6")]
     pub pod_labels: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "7")]
+    pub pod_annotations: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "8")]
+    pub namespace_labels: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "9")]
+    pub node_labels: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Whether the pod's workload, its quality-of-service class and its priority class become labels too.
+    #[prost(bool, tag = "10")]
+    pub workload: bool,
+    #[prost(bool, tag = "11")]
+    pub qos_class: bool,
+    #[prost(bool, tag = "12")]
+    pub priority_class: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LabelSelector {
@@ -239,8 +253,14 @@ pub struct Facts {
     /// The node exposes the machine and the profile Minimal, less what policies exclude, until this is false again.
     #[prost(bool, tag = "3")]
     pub emergency: bool,
+    /// Namespace to those of its labels that a policy of the node adds; one without any is left out.
+    #[prost(map = "string, message", tag = "4")]
+    pub namespace_labels: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        LabelSet,
+    >,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeFacts {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
@@ -250,6 +270,20 @@ pub struct NodeFacts {
     pub machine_id: ::prost::alloc::string::String,
     #[prost(string, tag = "4")]
     pub boot_id: ::prost::alloc::string::String,
+    /// Those that a policy adds.
+    #[prost(map = "string, string", tag = "5")]
+    pub labels: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LabelSet {
+    #[prost(map = "string, string", tag = "1")]
+    pub labels: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NamespaceSet {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::added_labels::AddedLabels;
 use crate::profile::Profile;
 use crate::revision::{Digest, Revision};
 
@@ -67,9 +68,9 @@ pub struct PolicyContent {
     /// Families kept or dropped.
     #[serde(skip_serializing_if = "MetricSelection::is_empty")]
     pub metrics: MetricSelection,
-    /// Pod labels that become labels of the pod's series.
-    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
-    pub pod_labels: BTreeSet<String>,
+    /// Labels added to the series of pods.
+    #[serde(flatten)]
+    pub labels: AddedLabels,
 }
 
 /// One collector's setting in a policy.
@@ -143,6 +144,9 @@ pub struct Facts {
     /// Canonical text of a namespace selector to the namespaces that it matches now.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub namespaces: BTreeMap<String, BTreeSet<String>>,
+    /// Of the labels of each namespace those that a policy of the node adds, where there are any.
+    #[serde(rename = "namespaceLabels", skip_serializing_if = "BTreeMap::is_empty")]
+    pub namespace_labels: BTreeMap<String, BTreeMap<String, String>>,
     /// Whether the node is in emergency, which only takes away: see [`effective`](crate::effective()).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub emergency: bool,
@@ -163,6 +167,9 @@ pub struct NodeFacts {
     /// `status.nodeInfo.bootID`
     #[serde(rename = "bootID")]
     pub boot_id: String,
+    /// Of the node's labels those that a policy adds.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 impl Snapshot {

@@ -1,5 +1,6 @@
 //! The plain types to and from their messages; what does not decode is refused whole, naming the field.
 
+use crate::added_labels::AddedLabels;
 use crate::message::{
     Capabilities, CollectorCapability, Finding, Hello, Outcome, Refusal, Report, Verdict, Verdicts,
 };
@@ -37,6 +38,7 @@ impl From<Snapshot> for proto::Snapshot {
                     system_uuid: node.system_uuid,
                     machine_id: node.machine_id,
                     boot_id: node.boot_id,
+                    labels: node.labels.into_iter().collect(),
                 }),
                 namespaces: s
                     .facts
@@ -47,6 +49,12 @@ impl From<Snapshot> for proto::Snapshot {
                     })
                     .collect(),
                 emergency: s.facts.emergency,
+                namespace_labels: s
+                    .facts
+                    .namespace_labels
+                    .into_iter()
+                    .map(|(name, labels)| (name, proto::LabelSet { labels: labels.into_iter().collect() }))
+                    .collect(),
             }),
         }
     }
@@ -70,6 +78,7 @@ impl TryFrom<proto::Snapshot> for Snapshot {
                     system_uuid: node.system_uuid,
                     machine_id: node.machine_id,
                     boot_id: node.boot_id,
+                    labels: node.labels.into_iter().collect(),
                 },
                 namespaces: facts
                     .namespaces
@@ -77,6 +86,11 @@ impl TryFrom<proto::Snapshot> for Snapshot {
                     .map(|(selector, set)| (selector, set.names.into_iter().collect()))
                     .collect(),
                 emergency: facts.emergency,
+                namespace_labels: facts
+                    .namespace_labels
+                    .into_iter()
+                    .map(|(name, set)| (name, set.labels.into_iter().collect()))
+                    .collect(),
             },
         })
     }
@@ -85,6 +99,7 @@ impl TryFrom<proto::Snapshot> for Snapshot {
 impl From<Policy> for proto::Policy {
     fn from(p: Policy) -> Self {
         let c = p.content;
+        let labels = c.labels;
         proto::Policy {
             name: p.name,
             created: p.created,
@@ -117,7 +132,13 @@ impl From<Policy> for proto::Policy {
                     exclude: c.metrics.exclude,
                     profile: c.metrics.profile.map(|p| proto::Profile::from(p).into()),
                 }),
-                pod_labels: c.pod_labels.into_iter().collect(),
+                pod_labels: labels.pod_labels.into_iter().collect(),
+                pod_annotations: labels.pod_annotations.into_iter().collect(),
+                namespace_labels: labels.namespace_labels.into_iter().collect(),
+                node_labels: labels.node_labels.into_iter().collect(),
+                workload: labels.workload,
+                qos_class: labels.qos_class,
+                priority_class: labels.priority_class,
             }),
         }
     }
@@ -154,7 +175,15 @@ impl TryFrom<proto::Policy> for Policy {
                     include: metrics.include,
                     exclude: metrics.exclude,
                 },
-                pod_labels: c.pod_labels.into_iter().collect(),
+                labels: AddedLabels {
+                    pod_labels: c.pod_labels.into_iter().collect(),
+                    pod_annotations: c.pod_annotations.into_iter().collect(),
+                    namespace_labels: c.namespace_labels.into_iter().collect(),
+                    node_labels: c.node_labels.into_iter().collect(),
+                    workload: c.workload,
+                    qos_class: c.qos_class,
+                    priority_class: c.priority_class,
+                },
             },
         })
     }

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use protocol::{
-    CollectorSetting, Facts, LabelSelector, MetricSelection, Outcome, Policy, PolicyContent, Snapshot,
+    AddedLabels, CollectorSetting, Facts, LabelSelector, MetricSelection, Outcome, Policy, PolicyContent,
+    Snapshot,
 };
 use serde::Deserialize;
 
@@ -101,6 +102,18 @@ struct FilePolicy {
     metrics: MetricSelection,
     #[serde(default)]
     pod_labels: BTreeSet<String>,
+    #[serde(default)]
+    pod_annotations: BTreeSet<String>,
+    #[serde(default)]
+    namespace_labels: BTreeSet<String>,
+    #[serde(default)]
+    node_labels: BTreeSet<String>,
+    #[serde(default)]
+    workload: bool,
+    #[serde(default)]
+    qos_class: bool,
+    #[serde(default)]
+    priority_class: bool,
 }
 
 impl From<FilePolicy> for Policy {
@@ -112,7 +125,15 @@ impl From<FilePolicy> for Policy {
             pod_selector: policy.pod_selector.filter(|s| !s.requirements.is_empty()),
             collectors: policy.collectors,
             metrics: policy.metrics,
-            pod_labels: policy.pod_labels,
+            labels: AddedLabels {
+                pod_labels: policy.pod_labels,
+                pod_annotations: policy.pod_annotations,
+                namespace_labels: policy.namespace_labels,
+                node_labels: policy.node_labels,
+                workload: policy.workload,
+                qos_class: policy.qos_class,
+                priority_class: policy.priority_class,
+            },
         };
         Policy::new(policy.name, policy.created, content)
     }

@@ -147,5 +147,5 @@ fn log_links_name_what_the_kubelet_does_not() {
     assert_eq!(owned(node.owner(&index, &main)), ("web", "main", false));
     let Owner::Pod(sandbox) = node.owner(&index, &sandbox) else { panic!("not known") };
     assert!(sandbox.is_sandbox);
-    assert_eq!(sandbox.host_network, None, "a link does not tell whose network it is");
+    assert_eq!(sandbox.told, None, "a link does not tell whose network it is");
 }

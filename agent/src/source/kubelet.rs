@@ -14,7 +14,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
-pub use pod_list::{Pod, PodContainer, parse};
+pub use pod_list::{Controller, Pod, PodContainer, parse};
 
 /// How to reach the kubelet and how to trust it.
 #[derive(Clone, Debug)]

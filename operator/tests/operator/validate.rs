@@ -106,6 +106,15 @@ fn names_are_checked_again() {
         json!({"labels": {"podLabels": ["app", "/name"]}}),
         "InvalidLabel spec.labels.podLabels: `/name` is not the key of a label",
     );
+    check(
+        json!({"labels": {"podAnnotations": ["a b"], "nodeLabels": ["zone"]}}),
+        "InvalidLabel spec.labels.podAnnotations: `a b` is not the key of an annotation",
+    );
+    let keys: Vec<String> = (0..33).map(|n| format!("key-{n}")).collect();
+    check(
+        json!({"labels": {"namespaceLabels": keys}}),
+        "OutOfBounds spec.labels.namespaceLabels: has 33 keys, of at most 32 allowed",
+    );
 }
 
 #[test]

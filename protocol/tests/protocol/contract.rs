@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use protocol::{
-    CollectorSetting, Facts, Finding, LabelOperator, LabelRequirement, LabelSelector, MetricSelection,
-    Policy, PolicyContent, Profile, Report, Snapshot, proto,
+    AddedLabels, CollectorSetting, Facts, Finding, LabelOperator, LabelRequirement, LabelSelector,
+    MetricSelection, Policy, PolicyContent, Profile, Report, Snapshot, proto,
 };
 
 #[test]
@@ -43,7 +43,15 @@ pub(crate) fn everything() -> Snapshot {
             include: vec!["node_.*".into()],
             exclude: vec!["node_load1".into()],
         },
-        pod_labels: ["app.kubernetes.io/name".into()].into(),
+        labels: AddedLabels {
+            pod_labels: ["app.kubernetes.io/name".into()].into(),
+            pod_annotations: ["owner".into()].into(),
+            namespace_labels: ["team".into()].into(),
+            node_labels: ["topology.kubernetes.io/zone".into()].into(),
+            workload: true,
+            qos_class: true,
+            priority_class: true,
+        },
     };
     let mut snapshot = Snapshot {
         cluster: "c".into(),
@@ -55,6 +63,9 @@ pub(crate) fn everything() -> Snapshot {
     };
     snapshot.facts.emergency = true;
     snapshot.facts.node.system_uuid = "u".into();
+    snapshot.facts.node.labels.insert("topology.kubernetes.io/zone".into(), "a".into());
+    let labels = [("team".into(), "web".into())].into();
+    snapshot.facts.namespace_labels.insert("shop".into(), labels);
     snapshot.facts.namespaces.insert("team in (a,b),!legacy".into(), ["shop".into()].into());
     snapshot
 }

@@ -15,10 +15,27 @@ pub struct Pod {
     pub name: String,
     /// `metadata.labels`
     pub labels: BTreeMap<String, String>,
+    /// `metadata.annotations`, those that are not too long for a label.
+    pub annotations: BTreeMap<String, String>,
+    /// Of `metadata.ownerReferences` the one that controls the pod.
+    pub controller: Option<Controller>,
+    /// `status.qosClass`
+    pub qos_class: String,
+    /// `spec.priorityClassName`
+    pub priority_class: String,
     /// `spec.hostNetwork`
     pub host_network: bool,
     /// The containers that have an id: init, ephemeral and others, also those that have ended.
     pub containers: Vec<PodContainer>,
+}
+
+/// The object that made a pod and keeps it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Controller {
+    /// `kind`
+    pub kind: String,
+    /// `name`
+    pub name: String,
 }
 
 /// One container of a pod.
@@ -31,6 +48,9 @@ pub struct PodContainer {
     /// The image as the runtime resolved it.
     pub image: String,
 }
+
+/// What is longer was not written to be a label: `kubectl apply` keeps the whole object in one.
+const LONGEST_ANNOTATION: usize = 1024;
 
 /// Reads a PodList.
 ///
@@ -67,6 +87,20 @@ struct Metadata {
     name: String,
     #[serde(default, deserialize_with = "null_is_default")]
     labels: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    annotations: BTreeMap<String, String>,
+    #[serde(default, rename = "ownerReferences", deserialize_with = "null_is_default")]
+    owners: Vec<OwnerReference>,
+}
+
+#[derive(Deserialize)]
+struct OwnerReference {
+    #[serde(default, rename = "controller")]
+    is_controller: bool,
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    name: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -74,11 +108,15 @@ struct Metadata {
 struct Spec {
     #[serde(default)]
     host_network: bool,
+    #[serde(default)]
+    priority_class_name: String,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Status {
+    #[serde(default)]
+    qos_class: String,
     #[serde(default, deserialize_with = "null_is_default")]
     container_statuses: Vec<ContainerStatus>,
     #[serde(default, deserialize_with = "null_is_default")]
@@ -112,10 +150,13 @@ struct Terminated {
 
 impl PodObject {
     fn into_pod(self) -> Option<Pod> {
-        let Metadata { uid, namespace, name, labels } = self.metadata;
+        let Metadata { uid, namespace, name, labels, mut annotations, owners } = self.metadata;
         if uid.is_empty() || name.is_empty() {
             return None;
         }
+        annotations.retain(|_, value| value.len() <= LONGEST_ANNOTATION);
+        let controller = owners.into_iter().find(|owner| owner.is_controller);
+        let controller = controller.map(|owner| Controller { kind: owner.kind, name: owner.name });
         let status = self.status;
         let statuses =
             [status.container_statuses, status.init_container_statuses, status.ephemeral_container_statuses];
@@ -132,7 +173,18 @@ impl PodObject {
             })
             .filter(|c| !c.id.is_empty())
             .collect();
-        Some(Pod { uid, namespace, name, labels, host_network: self.spec.host_network, containers })
+        Some(Pod {
+            uid,
+            namespace,
+            name,
+            labels,
+            annotations,
+            controller,
+            qos_class: status.qos_class,
+            priority_class: self.spec.priority_class_name,
+            host_network: self.spec.host_network,
+            containers,
+        })
     }
 }
 
@@ -148,9 +200,11 @@ mod tests {
     fn a_pod_has_the_ids_of_all_its_containers_and_of_the_one_before() {
         let pods = parse(
             br#"{"kind":"PodList","items":[{"metadata":{"name":"web","namespace":"shop","uid":"u",
-                "labels":{"app":"web"}},
-                "spec":{"hostNetwork":true},
-                "status":{"containerStatuses":[{"name":"main","image":"i:1","containerID":"containerd://aa",
+                "labels":{"app":"web"},
+                "ownerReferences":[{"kind":"Other","name":"x"},
+                    {"kind":"DaemonSet","name":"web","controller":true,"uid":"w"}]},
+                "spec":{"hostNetwork":true,"priorityClassName":"high"},
+                "status":{"qosClass":"Burstable","containerStatuses":[{"name":"main","image":"i:1","containerID":"containerd://aa",
                     "lastState":{"terminated":{"containerID":"containerd://bb"}}}],
                   "initContainerStatuses":[{"name":"init","image":"i:2","containerID":"cri-o://cc"}],
                   "ephemeralContainerStatuses":null}},
@@ -162,6 +216,19 @@ mod tests {
         let ids: Vec<_> = pods[0].containers.iter().map(|c| (c.id.as_str(), c.name.as_str())).collect();
         assert_eq!(ids, [("aa", "main"), ("bb", "main"), ("cc", "init")]);
         assert!(pods[0].host_network);
+        assert_eq!(pods[0].controller, Some(Controller { kind: "DaemonSet".into(), name: "web".into() }));
+        assert_eq!((pods[0].qos_class.as_str(), pods[0].priority_class.as_str()), ("Burstable", "high"));
+        assert_eq!((&pods[1].controller, pods[1].priority_class.as_str()), (&None, ""));
+    }
+
+    #[test]
+    fn an_annotation_that_is_too_long_for_a_label_is_not_kept() {
+        let annotations = format!(r#""at most":"{}","too long":"{}""#, "a".repeat(1024), "a".repeat(1025));
+        let list = format!(
+            r#"{{"items":[{{"metadata":{{"name":"web","uid":"u","annotations":{{{annotations}}}}}}}]}}"#
+        );
+        let pods = parse(list.as_bytes()).unwrap();
+        assert_eq!(pods[0].annotations.keys().collect::<Vec<_>>(), ["at most"]);
     }
 
     #[test]
