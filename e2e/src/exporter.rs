@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use crate::http::{self, Response};
 use crate::process::Component;
 use crate::wait::wait_for;
+use crate::weigh;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -53,28 +54,19 @@ impl Exporter {
         http::get(self.address, path, &AS_PROMETHEUS)
     }
 
-    /// Processor time of all of its threads so far, to the nanosecond (Documentation/scheduler/sched-stats.rst).
+    /// Its processor time so far.
     pub fn processor_time(&self) -> Result<Duration> {
-        let mut total = 0;
-        for thread in fs::read_dir(self.proc("task")).context("it has ended")? {
-            let text = fs::read_to_string(thread?.path().join("schedstat"))?;
-            let nanoseconds = text.split(' ').next().and_then(|n| n.parse::<u64>().ok());
-            total += nanoseconds.context("not the times of a thread")?;
-        }
-        Ok(Duration::from_nanos(total))
+        weigh::processor_time(self.component.pid())
     }
 
-    /// Resident memory, in bytes.
+    /// Its resident memory, in bytes.
     pub fn resident(&self) -> Result<u64> {
-        let status = fs::read_to_string(self.proc("status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        Ok(kilobytes.context("no VmRSS")? * 1024)
+        weigh::resident(self.component.pid())
     }
 
     /// The files below a folder that it holds open.
     pub fn open_files(&self, below: &Path) -> Result<Vec<PathBuf>> {
-        let handles = fs::read_dir(self.proc("fd"))?.flatten();
+        let handles = fs::read_dir(format!("/proc/{}/fd", self.component.pid()))?.flatten();
         let files = handles.filter_map(|handle| fs::read_link(handle.path()).ok());
         Ok(files.filter(|file| file.starts_with(below) && file.is_file()).collect())
     }
@@ -82,9 +74,5 @@ impl Exporter {
     /// The end of its log.
     pub fn log(&self) -> String {
         self.component.tail(20)
-    }
-
-    fn proc(&self, file: &str) -> PathBuf {
-        Path::new("/proc").join(self.component.pid().to_string()).join(file)
     }
 }

@@ -58,6 +58,11 @@ impl<'a> Prometheus<'a> {
         Ok(Self { cluster, address: SocketAddr::new(address, 9090) })
     }
 
+    /// One that runs already, at an address that the control plane reaches.
+    pub fn at(cluster: &'a Cluster, address: SocketAddr) -> Self {
+        Self { cluster, address }
+    }
+
     /// The answer to an instant query: a sample for each series of a vector, one without labels for a scalar.
     pub fn query(&self, expression: &str) -> Result<Vec<Sample>> {
         let answer = self.get(&format!("/api/v1/query?query={}", encoded(expression)))?;

@@ -123,12 +123,16 @@ impl Agent {
         })
     }
 
+    /// The address of its pod.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.address, AGENT_PORT)
+    }
+
     /// A GET of one of its paths: straight to it on a cluster of our own, else through the API server, where headers
     /// cannot be given and times include the way.
     pub fn get(&self, cluster: &Cluster, path: &str, headers: &[(&str, &str)]) -> Result<Response> {
         if let Ok(machine) = cluster.machine() {
-            let address = SocketAddr::new(self.address, AGENT_PORT);
-            return machine.plane.netns.inside(|| http::get(address, path, headers))?;
+            return machine.plane.netns.inside(|| http::get(self.address(), path, headers))?;
         }
         if !headers.is_empty() {
             bail!("the API server does not pass headers on; this needs a cluster of our own");

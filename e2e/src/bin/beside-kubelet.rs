@@ -1,0 +1,219 @@
+//! What the containers and the machine cost on a real node with many pods, beside the kubelet's cAdvisor and
+//! node_exporter: `beside-kubelet [PODS [MINUTES]]`, 90 pods and 10 minutes of each when not given.
+//!
+//! Nobody, a scrape of the kubelet's `/metrics/cadvisor` and a scrape of the agent take turns, so that what drifts on the
+//! machine drifts for all; a real Prometheus scrapes. What the kubelet spends more than with nobody is what a scrape
+//! causes. Meanwhile node_exporter and an agent, both with the same six collectors, are scraped as well.
+
+#![expect(clippy::print_stdout, reason = "the figures are what it is for")]
+
+use std::io::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::cluster::Cluster;
+use e2e::http;
+use e2e::interrupt;
+use e2e::many_pods;
+use e2e::node::Node;
+use e2e::parts::NODE_EXPORTER;
+use e2e::process::Component;
+use e2e::product::{self, AGENT_PORT, Agent};
+use e2e::programs::{AGENT, build};
+use e2e::scraper::{Job, Scraper};
+use e2e::wait::wait_for;
+use e2e::weigh::{child, processor_time, resident};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use rustix::process::{Pid, Signal, kill_process};
+
+const INTERVAL: Duration = Duration::from_secs(15);
+/// How often each takes its turn.
+const ROUNDS: u32 = 4;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const SIX: [&str; 6] = ["cpu", "diskstats", "filesystem", "loadavg", "meminfo", "netdev"];
+/// Of the node's own programs.
+const AGENT_OF_SIX: u16 = 19110;
+const NODE_EXPORTER_PORT: u16 = 19100;
+
+/// A process that is weighed, and what it has used in the turns so far.
+struct Weighed {
+    pid: u32,
+    used: [Duration; 3],
+}
+
+impl Weighed {
+    fn new(pid: u32) -> Self {
+        Self { pid, used: Default::default() }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Nobody,
+    Kubelet,
+    Agent,
+}
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let mut number = |default| arguments.next().map_or(Ok(default), |n| n.parse::<u32>());
+    let pods = number(90).context("PODS is a number")?;
+    let minutes = number(10).context("MINUTES is a number")?;
+    interrupt::watch_with_parent()?;
+    let program = build(&[AGENT])?.pop().context("nothing was built")?;
+    let cluster = Cluster::own(1)?;
+    let machine = cluster.machine()?;
+    let node = machine.nodes.first().context("no node")?;
+    product::install(&cluster)?;
+    // Stopped while it is not its turn, it answers nobody.
+    let probes = r#"[{"op": "remove", "path": "/spec/template/spec/containers/0/livenessProbe"},
+        {"op": "remove", "path": "/spec/template/spec/containers/0/readinessProbe"}]"#;
+    let set = ["daemonset", "exporter-agent", "-n", product::NAMESPACE];
+    cluster.kubectl.run(&[&["patch"], &set[..], &["--type=json", "-p", probes]].concat())?;
+    cluster.kubectl.rollout("daemonset/exporter-agent", product::NAMESPACE, PATIENCE)?;
+    many_pods::start(&cluster, pods)?;
+
+    let agent = Agent::first(&cluster)?;
+    agent.scrape(&cluster, "/metrics")?;
+    let exporters = [
+        exporter(node, "agent of six", &program, AGENT_OF_SIX)?,
+        exporter(node, "node_exporter", &NODE_EXPORTER.program("node_exporter")?, NODE_EXPORTER_PORT)?,
+    ];
+    let of_node = |port: u16| format!("{}:{port}", node.address);
+    let certificate = ["ca.crt", "kubelet-client.crt", "kubelet-client.key"];
+    let job = |name, target, path| Job { name, target, path, tls: None };
+    let tls = Some(certificate.map(|file| machine.plane.authority.path(file)));
+    let kubelet_job = Job { tls, ..job("kubelet", of_node(10250), "/metrics/cadvisor") };
+    let agent_job = job("agent", agent.address().to_string(), "/metrics/cadvisor");
+    let always = [
+        job("agent-of-six", of_node(AGENT_OF_SIX), "/metrics/node"),
+        job("node-exporter", of_node(NODE_EXPORTER_PORT), "/metrics"),
+    ];
+
+    let mut weighed = [
+        weighed(node, "kubelet --config kubelet.yaml")?,
+        weighed(node, &format!("0.0.0.0:{AGENT_PORT}"))?,
+        Weighed::new(child(exporters[0].pid())?),
+        Weighed::new(child(exporters[1].pid())?),
+    ];
+    let agent_process = weighed[1].pid;
+    let slice = Duration::from_secs(60) * minutes / ROUNDS;
+    let mut scraper = Scraper::start(&cluster, INTERVAL)?;
+    let mut memory = 0;
+    for round in 1..=ROUNDS {
+        for turn in [Turn::Nobody, Turn::Kubelet, Turn::Agent] {
+            eprint!("\rround {round} of {ROUNDS}, {} s each turn", slice.as_secs());
+            signal(agent_process, if turn == Turn::Agent { Signal::CONT } else { Signal::STOP })?;
+            let mut jobs = always.to_vec();
+            match turn {
+                Turn::Nobody => {}
+                Turn::Kubelet => jobs.push(kubelet_job.clone()),
+                Turn::Agent => jobs.push(agent_job.clone()),
+            }
+            scraper.scrape(&jobs)?;
+            let before = weighed.each_ref().map(|it| processor_time(it.pid));
+            let start = Instant::now();
+            wait_for("the end of a turn", slice * 2, || Ok((start.elapsed() >= slice).then_some(())))?;
+            for (it, before) in weighed.iter_mut().zip(before) {
+                it.used[turn as usize] += processor_time(it.pid)?.saturating_sub(before?);
+            }
+            memory = memory.max(resident(agent_process)?);
+        }
+    }
+    eprintln!();
+    let scrapes = f64::from(ROUNDS) * (slice.as_secs_f64() / INTERVAL.as_secs_f64()).floor();
+    let [kubelet, agent_pod, six, node_exporter] = &weighed;
+    let per_scrape = |it: &Weighed, turn: Turn| it.used[turn as usize].as_secs_f64() * 1e3 / scrapes;
+    let over_all = |it: &Weighed| it.used.iter().sum::<Duration>().as_secs_f64() * 1e3 / scrapes / 3.0;
+    let idle = per_scrape(kubelet, Turn::Nobody);
+    let more = per_scrape(kubelet, Turn::Kubelet) - idle;
+    let caused = per_scrape(kubelet, Turn::Agent) - idle;
+    let own = per_scrape(agent_pod, Turn::Agent);
+    let of = |name: &str, metric: &str| {
+        scraper.value(&format!("quantile_over_time(0.5, {metric}{{job=\"{name}\"}}[12h])"))
+    };
+
+    println!("{pods} pods, {scrapes} scrapes of each at {} s", INTERVAL.as_secs());
+    println!("kubelet with nobody asking: {idle:.1} ms of processor time in {} s", INTERVAL.as_secs());
+    println!("| a scrape of the containers | kubelet | agent | agent / kubelet |\n|---|---|---|---|");
+    let row = |name: &str, unit: &str, theirs: f64, ours: f64| {
+        println!("| {name} | {theirs:.2} {unit} | {ours:.2} {unit} | 1/{:.1} |", theirs / ours);
+    };
+    row("processor time", "ms", more, own);
+    println!("| of the kubelet, caused by the agent | | {caused:.2} ms | |");
+    row("both together", "ms", more, own + caused.max(0.0));
+    let millis = 1e3;
+    let pair = |metric: &str, names: [&str; 2]| -> Result<[f64; 2]> {
+        Ok([of(names[0], metric)?, of(names[1], metric)?])
+    };
+    let rows = |names: [&str; 2]| -> Result<()> {
+        let [theirs, ours] = pair("scrape_duration_seconds", names)?;
+        row("latency, median", "ms", theirs * millis, ours * millis);
+        let [theirs, ours] = pair("scrape_samples_scraped", names)?;
+        row("series", "", theirs, ours);
+        let [theirs, ours] = pair("scrape_body_size_bytes", names)?;
+        row("answer", "kB", theirs / 1e3, ours / 1e3);
+        Ok(())
+    };
+    rows(["kubelet", "agent"])?;
+    let theirs =
+        packed(&cluster.kubectl.raw(&format!("/api/v1/nodes/{}/proxy/metrics/cadvisor", node.name))?)?;
+    let ours = agent.get(&cluster, "/metrics/cadvisor", &[("Accept-Encoding", "gzip")])?.body.len();
+    row("answer, packed", "kB", theirs as f64 / 1e3, ours as f64 / 1e3);
+    println!(
+        "| resident memory | {:.1} MB | {:.1} MB | |",
+        megabytes(resident(kubelet.pid)?),
+        megabytes(memory)
+    );
+
+    println!(
+        "\n| a scrape of {} | node_exporter | agent | agent / node_exporter |\n|---|---|---|---|",
+        SIX.join(", ")
+    );
+    row("processor time", "ms", over_all(node_exporter), over_all(six));
+    rows(["node-exporter", "agent-of-six"])?;
+    row("resident memory", "MB", megabytes(resident(node_exporter.pid)?), megabytes(resident(six.pid)?));
+    Ok(())
+}
+
+/// An exporter with the six collectors as a program of the node.
+fn exporter(node: &Node, name: &str, program: &Path, port: u16) -> Result<Component> {
+    let mut command = node.command(&program.to_string_lossy())?;
+    command
+        .arg(format!("--web.listen-address={}:{port}", node.address))
+        .arg("--collector.disable-defaults")
+        .args(SIX.map(|collector| format!("--collector.{collector}")));
+    let mut component = Component::start(name, &command, node.folder().join(format!("{name}.log")))?;
+    let address = format!("{}:{port}", node.address).parse()?;
+    wait_for(&format!("{name} to answer"), PATIENCE, || {
+        component.check()?;
+        node.netns().inside(|| http::get(address, "/", &[]))??.text().map(|_| Some(()))
+    })?;
+    Ok(component)
+}
+
+fn weighed(node: &Node, command_line: &str) -> Result<Weighed> {
+    let found = node.processes(command_line)?;
+    ensure!(found.len() == 1, "{} processes with `{command_line}`", found.len());
+    let pid = found[0].as_raw_nonzero().get().unsigned_abs();
+    Ok(Weighed::new(pid))
+}
+
+fn signal(pid: u32, signal: Signal) -> Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("no process")?;
+    kill_process(pid, signal).context("the agent has ended")
+}
+
+/// How long it is when packed as exporters pack it.
+fn packed(text: &str) -> Result<usize> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(text.as_bytes())?;
+    Ok(encoder.finish()?.len())
+}
+
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
