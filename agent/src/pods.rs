@@ -49,6 +49,12 @@ pub struct Owned<'a> {
     pub told: Option<&'a Pod>,
 }
 
+impl<'a> Owned<'a> {
+    fn of(pod: &'a Pod) -> Self {
+        Owned { namespace: &pod.namespace, pod: &pod.name, told: Some(pod), ..Owned::default() }
+    }
+}
+
 impl PodIndex {
     /// Takes up the kubelet's list; an equal one changes nothing.
     ///
@@ -97,6 +103,9 @@ impl PodIndex {
     /// Who the cgroup in a slot belongs to; `sandbox_image` is what only the runtime's configuration tells.
     pub fn owner<'a>(&'a self, tree: &'a CgroupTree, slot: usize, sandbox_image: &'a str) -> Owner<'a> {
         let Some(cgroup) = &tree.slots()[slot] else { return Owner::Unknown(Owned::default()) };
+        if let (Some(uid), CgroupKind::Container { id, .. }) = (cgroup.ended_in(), &cgroup.kind) {
+            return self.ended(uid, id);
+        }
         match &cgroup.kind {
             CgroupKind::Root | CgroupKind::Slice => Owner::Nobody,
             CgroupKind::Pod { uid } => match self.pod(tree, slot, uid) {
@@ -110,15 +119,25 @@ impl PodIndex {
     /// A pod by its UID, or by the log link of one of its containers.
     fn pod<'a>(&'a self, tree: &'a CgroupTree, slot: usize, uid: &str) -> Option<Owned<'a>> {
         if let Some(pod) = self.by_uid.get(uid).map(|i| &self.pods[*i]) {
-            return Some(Owned {
-                namespace: &pod.namespace,
-                pod: &pod.name,
-                told: Some(pod),
-                ..Owned::default()
-            });
+            return Some(Owned::of(pod));
         }
         let link = containers_of(tree, slot).find_map(|(_, id)| self.links.get(id))?;
         Some(Owned { namespace: &link.namespace, pod: &link.pod, ..Owned::default() })
+    }
+
+    /// A container that is over, if the kubelet has told of it: of sandboxes it does not.
+    fn ended<'a>(&'a self, uid: &str, id: &'a str) -> Owner<'a> {
+        let pod = self.by_uid.get(uid).map(|i| &self.pods[*i]);
+        let container = pod.and_then(|pod| Some((pod, pod.containers.iter().find(|c| c.id == id)?)));
+        match container {
+            Some((pod, container)) => Owner::Pod(Owned {
+                container: &container.name,
+                image: &container.image,
+                id,
+                ..Owned::of(pod)
+            }),
+            None => Owner::Unknown(Owned { id, ..Owned::default() }),
+        }
     }
 
     fn container<'a>(

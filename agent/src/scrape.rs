@@ -365,3 +365,6 @@ fn caught(collect: impl FnOnce() -> Result<(), CollectError>) -> Result<(), Coll
         Err(CollectError::Panic(text.or(panic.downcast_ref().copied()).unwrap_or("no message").to_owned()))
     })
 }
+
+#[cfg(test)]
+mod tests;

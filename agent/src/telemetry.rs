@@ -32,6 +32,8 @@ pub struct Telemetry {
     cgroups_watched: IntGauge,
     handles: IntGauge,
     withheld: IntGauge,
+    ended: IntGauge,
+    missed_ends: IntCounter,
     kubelet_up: IntGauge,
     kubelet_pods: IntGauge,
     kubelet_errors: IntCounterVec,
@@ -107,6 +109,18 @@ impl Telemetry {
                 &registry,
                 "rows_withheld",
                 "Cgroups that are not exposed yet: whose they are is unknown.",
+            )?,
+            ended: int_gauge(
+                &registry,
+                "ended_containers",
+                "Containers that are over and whose counters are still exposed.",
+            )?,
+            missed_ends: register(
+                &registry,
+                IntCounter::with_opts(opts(
+                    "missed_container_ends_total",
+                    "Containers that went before their last figures could be read, where the kernel tells of the end.",
+                ))?,
             )?,
             kubelet_up: int_gauge(
                 &registry,
@@ -259,6 +273,8 @@ impl Telemetry {
         self.cgroups_watched.set(i64::from(tree.is_watched()));
         self.handles.set((tree.budget().open() + networks.open()) as i64);
         self.withheld.set(withheld as i64);
+        self.ended.set(tree.ended() as i64);
+        self.missed_ends.inc_by(tree.missed_ends().saturating_sub(self.missed_ends.get()));
     }
 
     /// The kubelet answered, or did not.

@@ -14,7 +14,7 @@ static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
 /// What is exposed of one cgroup.
 #[derive(Debug)]
 pub enum Row {
-    /// Nothing: the slot is free.
+    /// Nothing: the slot is free, or nobody has told of a container that is over.
     Vacant,
     /// Nothing yet: nobody has told whose it is.
     Withheld,
@@ -24,6 +24,8 @@ pub enum Row {
         view: usize,
         /// The labels, escaped, without braces.
         labels: Box<[u8]>,
+        /// Of these only the counters: the container is over.
+        has_ended: bool,
     },
 }
 
@@ -65,7 +67,12 @@ impl Rows {
                 self.rows.push(Row::Vacant);
                 continue;
             };
+            let has_ended = cgroup.ended_in().is_some();
             let owned = match pods.owner(tree, slot, image) {
+                Owner::Unknown(_) if has_ended => {
+                    self.rows.push(Row::Vacant);
+                    continue;
+                }
                 Owner::Nobody => Owned::default(),
                 Owner::Pod(owned) => owned,
                 Owner::Unknown(_) if now.duration_since(cgroup.seen) < Self::PATIENCE => {
@@ -89,7 +96,7 @@ impl Rows {
                 self.sandboxes.insert(slot, owned.id.to_owned());
             }
             let labels = enrich::labels(&cgroup.path, &owned, &plan.view(view).labels, plan.facts());
-            self.rows.push(Row::Shown { view, labels });
+            self.rows.push(Row::Shown { view, labels, has_ended });
         }
     }
 

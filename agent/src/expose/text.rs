@@ -74,7 +74,8 @@ fn family(
         let row = match sample.subject.slot() {
             None => &[][..],
             Some(slot) => match rows.get(slot) {
-                Row::Shown { view, labels } if plan.view(*view).exposes[number] => labels,
+                Row::Shown { has_ended: true, .. } if description.kind != Kind::Counter => continue,
+                Row::Shown { view, labels, .. } if plan.view(*view).exposes[number] => labels,
                 _ => continue,
             },
         };

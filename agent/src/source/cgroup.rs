@@ -1,20 +1,22 @@
 //! The kubelet's part of the cgroup tree, kept up to date without walking it.
 
+mod ends;
 mod file;
 mod name;
 mod watch;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::io::Errno;
 
 use super::Paths;
 use super::file::{HandleBudget, KeptFile};
+use ends::{Ends, Texts};
 pub use file::CgroupFile;
 use file::{below, file_path};
 use watch::Watcher;
@@ -61,10 +63,26 @@ pub struct Cgroup {
     /// When it was made: the time of its directory.
     pub started: SystemTime,
     /// When the tree first saw it.
-    pub seen: std::time::Instant,
+    pub seen: Instant,
     files: [KeptFile; CgroupFile::COUNT],
     children: Vec<usize>,
     gone: bool,
+    end: Option<End>,
+}
+
+/// A container that is over, and whose counters are still told.
+#[derive(Debug)]
+struct End {
+    at: Instant,
+    uid: String,
+    texts: Texts,
+}
+
+impl Cgroup {
+    /// Of a container that is over, the UID of its pod: it has counters and nothing else.
+    pub fn ended_in(&self) -> Option<&str> {
+        self.end.as_ref().map(|end| end.uid.as_str())
+    }
 }
 
 /// Why a file of a cgroup could not be read.
@@ -91,6 +109,10 @@ pub struct CgroupTree {
     free: Vec<usize>,
     by_path: HashMap<String, usize>,
     watcher: Watcher,
+    ends: Ends,
+    /// The slots of containers that are over, the first to end first.
+    ended: VecDeque<usize>,
+    missed_ends: u64,
     budget: HandleBudget,
     generation: u64,
 }
@@ -101,8 +123,12 @@ fn errno(error: io::Error) -> Errno {
 
 /// ENODEV, as the standard library gives it.
 const NODEV: i32 = Errno::NODEV.raw_os_error();
+/// How long the counters of a container that is over are told: for two scrapes a minute apart, whoever scrapes.
+const TOLD_AFTER_END: Duration = Duration::from_secs(120);
+/// Of how many such containers.
+const MOST_ENDED: usize = 1000;
 /// How long a new cgroup may lack files that it will have.
-const BEING_MADE: std::time::Duration = std::time::Duration::from_secs(10);
+const BEING_MADE: Duration = Duration::from_secs(10);
 
 impl CgroupTree {
     /// The tree below the mounts; nothing is read before the first [`Self::refresh`].
@@ -129,6 +155,9 @@ impl CgroupTree {
             free: Vec::new(),
             by_path: HashMap::new(),
             watcher: Watcher::new(),
+            ends: Ends::default(),
+            ended: VecDeque::new(),
+            missed_ends: 0,
             budget,
             generation: 0,
         }
@@ -154,12 +183,13 @@ impl CgroupTree {
         self.slots.iter().enumerate().filter_map(|(i, slot)| Some((i, slot.as_ref()?)))
     }
 
-    /// Whether a pod of this UID has a cgroup.
+    /// Whether a pod of this UID has a cgroup, or a container that has ended.
     pub fn has_pod(&self, uid: &str) -> bool {
-        self.iter().any(|(_, c)| matches!(&c.kind, CgroupKind::Pod { uid: u } if u == uid))
+        let is_it = |c: &Cgroup| matches!(&c.kind, CgroupKind::Pod { uid: u } if u == uid);
+        self.iter().any(|(_, c)| is_it(c) || c.ended_in() == Some(uid))
     }
 
-    /// Whether a container of this id has a cgroup.
+    /// Whether a container of this id has a cgroup, or has ended.
     pub fn has_container(&self, id: &str) -> bool {
         self.iter().any(|(_, c)| matches!(&c.kind, CgroupKind::Container { id: i, .. } if i == id))
     }
@@ -178,6 +208,22 @@ impl CgroupTree {
     /// Whether the kernel tells of new cgroups, so that none is looked for.
     pub fn is_watched(&self) -> bool {
         self.watcher.is_complete()
+    }
+
+    /// Whether the last figures of a cgroup that lives have been read.
+    #[cfg(test)]
+    pub(crate) fn has_read_end(&self, slot: usize) -> bool {
+        self.slots[slot].as_ref().is_some_and(|c| self.ends.has(c.inode))
+    }
+
+    /// How many containers are over whose counters are still told.
+    pub fn ended(&self) -> usize {
+        self.ended.len()
+    }
+
+    /// How many containers have gone before their last figures could be read, where the kernel tells of the end.
+    pub fn missed_ends(&self) -> u64 {
+        self.missed_ends
     }
 
     /// Takes up what came and went since the last time.
@@ -201,6 +247,7 @@ impl CgroupTree {
         while let Some(slot) = dirty.pop() {
             dirty.extend(self.rescan(slot));
         }
+        self.forget_ended(Instant::now());
         Ok(())
     }
 
@@ -212,6 +259,12 @@ impl CgroupTree {
         let Some(cgroup) = self.slots.get_mut(slot).and_then(Option::as_mut) else {
             return Err(ReadError::Gone);
         };
+        if let Some(end) = &cgroup.end {
+            let text = end.texts.get(file).ok_or(ReadError::Gone)?;
+            buffer.clear();
+            buffer.extend_from_slice(text);
+            return Ok(());
+        }
         if cgroup.gone {
             return Err(ReadError::Gone);
         }
@@ -366,11 +419,15 @@ impl CgroupTree {
             kind,
             inode: metadata.ino(),
             started: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
-            seen: std::time::Instant::now(),
+            seen: Instant::now(),
             files: Default::default(),
             children: Vec::new(),
             gone: false,
+            end: None,
         };
+        if self.version == Version::V2 && matches!(cgroup.kind, CgroupKind::Container { .. }) {
+            self.ends.watch(&below(&self.directories, &cgroup.path), cgroup.inode);
+        }
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
@@ -382,6 +439,11 @@ impl CgroupTree {
     }
 
     fn remove(&mut self, slot: usize) {
+        // Before their pod, by whose UID a container that is over is known.
+        let children = self.slots[slot].as_mut().map(|c| std::mem::take(&mut c.children));
+        for child in children.unwrap_or_default() {
+            self.remove(child);
+        }
         let Some(mut cgroup) = self.slots[slot].take() else { return };
         for file in &mut cgroup.files {
             file.close(&self.budget);
@@ -393,10 +455,40 @@ impl CgroupTree {
         if let Some(parent) = parent.and_then(|p| self.slots[p].as_mut()) {
             parent.children.retain(|child| *child != slot);
         }
-        self.free.push(slot);
         self.generation += 1;
-        for child in cgroup.children {
-            self.remove(child);
+        cgroup.end = self.end_of(&cgroup);
+        if cgroup.end.is_none() {
+            self.free.push(slot);
+            return;
+        }
+        cgroup.gone = false;
+        self.slots[slot] = Some(cgroup);
+        self.ended.push_back(slot);
+    }
+
+    fn end_of(&mut self, cgroup: &Cgroup) -> Option<End> {
+        let CgroupKind::Container { pod, .. } = cgroup.kind else { return None };
+        let Some(CgroupKind::Pod { uid }) = self.slots[pod].as_ref().map(|p| &p.kind) else { return None };
+        // Of v1 the kernel tells nothing (Documentation/admin-guide/cgroup-v1/cgroups.rst).
+        if self.version == Version::V1 {
+            return None;
+        }
+        let texts = self.ends.take(cgroup.inode);
+        self.missed_ends += u64::from(texts.is_none());
+        Some(End { at: Instant::now(), uid: uid.clone(), texts: texts? })
+    }
+
+    fn forget_ended(&mut self, now: Instant) {
+        while let Some(slot) = self.ended.front().copied() {
+            let end = self.slots[slot].as_ref().and_then(|c| c.end.as_ref());
+            let is_told = end.is_some_and(|end| now.duration_since(end.at) < TOLD_AFTER_END);
+            if is_told && self.ended.len() <= MOST_ENDED {
+                return;
+            }
+            self.ended.pop_front();
+            self.slots[slot] = None;
+            self.free.push(slot);
+            self.generation += 1;
         }
     }
 }

@@ -16,6 +16,11 @@ macro_rules! cgroup_files {
             pub const ALL: &'static [CgroupFile] = &[$(CgroupFile::$id),*];
             pub(super) const COUNT: usize = Self::ALL.len();
 
+            /// Its name in the folder of a cgroup.
+            pub(super) fn name(self) -> &'static str {
+                self.place().1
+            }
+
             fn place(self) -> (&'static str, &'static str) {
                 match self { $(CgroupFile::$id => ($controller, $name)),* }
             }

@@ -143,3 +143,47 @@ fn a_file_that_comes_later_is_found_while_the_cgroup_is_young() {
     fs::write(node.0.join("fs/cgroup/kubepods/poda/cpu.stat"), "usage_usec 1\n").unwrap();
     assert_eq!(tree.read(slot, CgroupFile::CpuStat, &mut buffer), Ok(()));
 }
+
+#[test]
+fn what_a_container_counted_to_its_end_is_told_for_a_while() {
+    let node = Node::new("ended");
+    let cgroup = format!("poda/{}", container(1));
+    node.add(&cgroup);
+    let folder = node.0.join("fs/cgroup/kubepods").join(&cgroup);
+    fs::write(folder.join("cgroup.events"), "populated 1\nfrozen 0\n").unwrap();
+    fs::write(folder.join("cpu.stat"), "usage_usec 7\n").unwrap();
+    let mut tree = node.tree();
+    let slot = tree.iter().find(|(_, c)| c.path.contains(&cgroup)).unwrap().0;
+    fs::write(folder.join("cgroup.events"), "populated 0\nfrozen 0\n").unwrap();
+    while !tree.has_read_end(slot) {
+        std::thread::yield_now();
+    }
+    // Together with its pod, as when that is deleted.
+    node.remove("poda");
+    tree.refresh().unwrap();
+    let ended: Vec<_> = tree.iter().filter_map(|(slot, c)| Some((slot, c.ended_in()?.to_owned()))).collect();
+    assert_eq!(ended, [(slot, "a".to_owned())]);
+    assert_eq!((tree.has_pod("a"), tree.has_container(&container(1)), tree.missed_ends()), (true, true, 0));
+    let mut buffer = Vec::new();
+    tree.read(slot, CgroupFile::CpuStat, &mut buffer).unwrap();
+    assert_eq!(buffer, b"usage_usec 7\n");
+    assert_eq!(tree.read(slot, CgroupFile::MemoryCurrent, &mut buffer), Err(ReadError::Gone));
+
+    tree.forget_ended(Instant::now() + TOLD_AFTER_END);
+    assert_eq!(
+        (tree.ended(), paths(&tree)),
+        (0, vec!["/".to_owned(), "/kubepods".to_owned(), "/kubepods/besteffort".to_owned()])
+    );
+    assert!(!tree.has_pod("a"));
+}
+
+#[test]
+fn a_container_whose_end_nobody_saw_is_counted_as_missed() {
+    let node = Node::new("missed");
+    let cgroup = format!("poda/{}", container(1));
+    node.add(&cgroup);
+    let mut tree = node.tree();
+    node.remove(&cgroup);
+    tree.refresh().unwrap();
+    assert_eq!((tree.ended(), tree.missed_ends()), (0, 1));
+}
