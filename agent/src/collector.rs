@@ -9,10 +9,14 @@ mod buddyinfo;
 mod cgroups;
 mod conntrack;
 mod container_cpu;
+mod container_filesystem;
 mod container_io;
 mod container_memory;
 mod container_network;
+mod container_pressure;
+mod container_processes;
 mod container_spec;
+mod container_state;
 mod cpu;
 mod cpu_vulnerabilities;
 mod cpufreq;
@@ -34,6 +38,7 @@ mod ksmd;
 mod lnstat;
 mod loadavg;
 mod logind;
+mod machine;
 mod mdadm;
 mod meminfo;
 mod meminfo_numa;
@@ -80,12 +85,12 @@ mod zoneinfo;
 
 use std::path::PathBuf;
 
-use protocol::{Capabilities, CollectorCapability};
+use protocol::{Capabilities, CollectorCapability, NodeFacts};
 use rustix::io::Errno;
 
 use crate::metric::{FamilyDesc, NamedDesc, Writer};
 use crate::source::Paths;
-use crate::source::cgroup::{Cgroup, CgroupFile, CgroupTree, ReadError, Version};
+use crate::source::cgroup::{Cgroup, CgroupFile, CgroupKind, CgroupTree, ReadError, Version};
 use crate::source::file::FileError;
 use crate::source::network::Networks;
 use crate::source::text::only_number;
@@ -168,10 +173,15 @@ pub const COLLECTORS: &[&Collector] = &[
     // After all others of the machine: what they give stays where a textfile gives it too.
     &textfile::COLLECTOR,
     &container_cpu::COLLECTOR,
+    &container_filesystem::COLLECTOR,
     &container_io::COLLECTOR,
     &container_memory::COLLECTOR,
     &container_network::COLLECTOR,
+    &container_pressure::COLLECTOR,
+    &container_processes::COLLECTOR,
     &container_spec::COLLECTOR,
+    &container_state::COLLECTOR,
+    &machine::COLLECTOR,
 ];
 
 /// The collector for which handles on network namespaces are kept.
@@ -234,14 +244,25 @@ pub trait CgroupCollector: Send {
 pub struct Cgroups<'a> {
     tree: &'a mut CgroupTree,
     networks: &'a mut Networks,
+    node: &'a NodeFacts,
     buffer: &'a mut Vec<u8>,
     fault: Option<CollectError>,
 }
 
 impl<'a> Cgroups<'a> {
     /// The cgroups of this tree, read into this buffer.
-    pub fn new(tree: &'a mut CgroupTree, networks: &'a mut Networks, buffer: &'a mut Vec<u8>) -> Self {
-        Cgroups { tree, networks, buffer, fault: None }
+    pub fn new(
+        tree: &'a mut CgroupTree,
+        networks: &'a mut Networks,
+        node: &'a NodeFacts,
+        buffer: &'a mut Vec<u8>,
+    ) -> Self {
+        Cgroups { tree, networks, node, buffer, fault: None }
+    }
+
+    /// What the API server says of the node; empty without an operator.
+    pub fn node(&self) -> &'a NodeFacts {
+        self.node
     }
 
     /// Which interface the node has.
@@ -252,6 +273,11 @@ impl<'a> Cgroups<'a> {
     /// The slots to go through; some may be free.
     pub fn slots(&self) -> std::ops::Range<usize> {
         0..self.tree.slots().len()
+    }
+
+    /// The slot of the root, which stands for the machine.
+    pub fn root(&self) -> Option<usize> {
+        self.slots().find(|slot| self.get(*slot).is_some_and(|cgroup| cgroup.kind == CgroupKind::Root))
     }
 
     /// The cgroup in a slot.

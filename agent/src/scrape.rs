@@ -308,7 +308,8 @@ impl Scraper {
                 result.and(appended)
             }
             Runner::Cgroups(collector) => {
-                let mut cgroups = Cgroups::new(&mut self.tree, &mut self.networks, buffer);
+                let mut cgroups =
+                    Cgroups::new(&mut self.tree, &mut self.networks, &self.plan.facts().node, buffer);
                 caught(|| collector.collect(&mut cgroups, &mut samples.writer(base, wanted)))
             }
         };

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use agent::plan::{Overlay, Plan};
 use agent::scrape::Scraper;
@@ -27,6 +28,10 @@ impl Node {
         let _ = fs::remove_dir_all(&node.root);
         node.write("proc/diskstats", "   8       0 sda 1 0 8 1 1 0 8 1 0 1 1\n")?;
         node.write("proc/1/net/dev", &net_dev(1))?;
+        node.write("proc/1/limits", LIMITS)?;
+        node.write("proc/1/mountinfo", "22 1 8:0 / / rw,relatime - ext4 /dev/sda rw\n")?;
+        node.write("proc/cpuinfo", "processor\t: 0\nphysical id\t: 0\ncore id\t\t: 0\n")?;
+        node.write("proc/meminfo", "MemTotal: 16384 kB\nSwapTotal: 0 kB\n")?;
         std::os::unix::fs::symlink("self/net", node.root.join("proc/net"))?;
         node.cgroup("", 1)?;
         node.cgroup("kubepods", 2)?;
@@ -70,9 +75,10 @@ impl Node {
         for (kind, name) in ["sandbox", "main"].into_iter().enumerate() {
             let id = format!("{:064x}", i * 2 + kind);
             self.cgroup(&format!("{pod}/{id}"), i as u64 + 1)?;
+            let pid = 1000 + i * 2 + kind;
+            self.write(&format!("proc/{pid}/cgroup"), &format!("4:memory:/{pod}/{id}\n"))?;
+            self.write(&format!("proc/{pid}/limits"), LIMITS)?;
             if name == "sandbox" {
-                let pid = 1000 + i;
-                self.write(&format!("proc/{pid}/cgroup"), &format!("4:memory:/{pod}/{id}\n"))?;
                 self.write(&format!("proc/{pid}/net/dev"), &net_dev(i as u64))?;
             }
         }
@@ -119,9 +125,14 @@ impl Node {
             ("memory", "memory.soft_limit_in_bytes", number(9_223_372_036_854_771_712)),
             ("blkio", "blkio.throttle.io_service_bytes_recursive", io.to_owned()),
             ("blkio", "blkio.throttle.io_serviced_recursive", io.to_owned()),
+            ("pids", "pids.current", number(seed)),
+            ("pids", "pids.max", "max\n".to_owned()),
+            ("cpu", "cgroup.procs", number(seed)),
         ] {
             self.write(&format!("sys/fs/cgroup/{controller}/{path}/{name}"), &text)?;
         }
+        // Nobody of them is being started.
+        fs::File::open(self.root.join("sys/fs/cgroup/memory").join(path))?.set_modified(UNIX_EPOCH)?;
         Ok(())
     }
 
@@ -132,6 +143,8 @@ impl Node {
         fs::write(&path, text).with_context(|| path.display().to_string())
     }
 }
+
+const LIMITS: &str = "Limit Soft Limit Hard Limit Units\nMax open files 1024 4096 files\n";
 
 impl Drop for Node {
     fn drop(&mut self) {

@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use super::{CgroupCollector, Cgroups, CollectError, Collector, Run};
+use super::container_filesystem::{Mounted, disk};
+use super::{CgroupCollector, Cgroups, CollectError, Collector, Pattern, Run};
 use crate::metric::{Labels, Subject, Writer, families};
+use crate::source::Paths;
 use crate::source::cgroup::{CgroupFile, Version};
-use crate::source::file::read_once;
+use crate::source::file::{NodeFile, read_once};
 use crate::source::text::{label, lines, number, words};
 
 /// `container_io`
@@ -18,7 +20,10 @@ pub(super) const COLLECTOR: Collector = Collector {
     options: &[],
     exclusive: &[],
     run: Run::Cgroups {
-        start: |paths, _| Box::new(ContainerIo { devices: Devices::new(paths.procfs.join("diskstats")) }),
+        start: |paths, _| {
+            let devices = Devices::new(paths.procfs.join("diskstats"));
+            Box::new(ContainerIo { devices, disks: Disks::new(paths) })
+        },
     },
 };
 
@@ -28,10 +33,52 @@ families! {
     WriteBytes Counter "container_fs_writes_bytes_total" "Cumulative count of bytes written.";
     Writes Counter "container_fs_writes_total" "Cumulative count of writes completed.";
     DeviceUsage Counter "container_blkio_device_usage_total" "Blkio device bytes usage.";
+    SectorReads Counter "container_fs_sector_reads_total" "Cumulative count of sector reads completed.";
+    ReadsMerged Counter "container_fs_reads_merged_total" "Cumulative count of reads merged.";
+    ReadTime Counter "container_fs_read_seconds_total" "Cumulative count of seconds spent reading.";
+    SectorWrites Counter "container_fs_sector_writes_total" "Cumulative count of sector writes completed.";
+    WritesMerged Counter "container_fs_writes_merged_total" "Cumulative count of writes merged.";
+    WriteTime Counter "container_fs_write_seconds_total" "Cumulative count of seconds spent writing.";
+    Now Gauge "container_fs_io_current" "Number of I/Os currently in progress.";
+    IoTime Counter "container_fs_io_time_seconds_total" "Cumulative count of seconds spent doing I/Os.";
+    WeightedTime Counter "container_fs_io_time_weighted_seconds_total" "Cumulative weighted I/O time in seconds.";
+    CostUsage Counter "container_fs_io_cost_usage_seconds_total" "Cumulative IOCost usage in seconds.";
+    CostWait Counter "container_fs_io_cost_wait_seconds_total" "Cumulative IOCost wait in seconds.";
+    CostIndebt Counter "container_fs_io_cost_indebt_seconds_total" "Cumulative IOCost debt in seconds.";
+    CostIndelay Counter "container_fs_io_cost_indelay_seconds_total" "Cumulative IOCost delay in seconds.";
 }
+
+/// What `io.stat` is read for.
+const IN_STAT: [F; 9] = [
+    F::ReadBytes,
+    F::Reads,
+    F::WriteBytes,
+    F::Writes,
+    F::DeviceUsage,
+    F::CostUsage,
+    F::CostWait,
+    F::CostIndebt,
+    F::CostIndelay,
+];
+
+/// What the columns of `/proc/diskstats` become, of which those of times are in milliseconds.
+const COLUMNS: [(F, f64); 11] = [
+    (F::Reads, 1.0),
+    (F::ReadsMerged, 1.0),
+    (F::SectorReads, 1.0),
+    (F::ReadTime, 1000.0),
+    (F::Writes, 1.0),
+    (F::WritesMerged, 1.0),
+    (F::SectorWrites, 1.0),
+    (F::WriteTime, 1000.0),
+    (F::Now, 1.0),
+    (F::IoTime, 1000.0),
+    (F::WeightedTime, 1000.0),
+];
 
 struct ContainerIo {
     devices: Devices,
+    disks: Disks,
 }
 
 /// The names of block devices, by number, as they were when the first was asked for in this scrape.
@@ -55,6 +102,7 @@ const OPERATIONS: [&str; 6] = ["Read", "Write", "Sync", "Async", "Discard", "Tot
 impl CgroupCollector for ContainerIo {
     fn collect(&mut self, cgroups: &mut Cgroups<'_>, out: &mut Writer<'_>) -> Result<(), CollectError> {
         self.devices.forget();
+        self.disks.forget();
         for slot in cgroups.slots() {
             if cgroups.get(slot).is_none() {
                 continue;
@@ -64,6 +112,7 @@ impl CgroupCollector for ContainerIo {
                 Version::V2 => self.v2(cgroups, slot, out),
             }
         }
+        self.disks.write(cgroups, out)?;
         cgroups.result()
     }
 }
@@ -81,8 +130,12 @@ impl ContainerIo {
             if !is_wanted {
                 continue;
             }
+            let is_root = cgroups.root() == Some(slot);
             let Some(text) = cgroups.read(slot, file) else { continue };
             for (device, operation, value) in lines(text).filter_map(operation) {
+                if is_root {
+                    self.disks.counted(device);
+                }
                 let of_device = self.devices.labels(device, out);
                 if is_bytes {
                     out.push(F::DeviceUsage, subject, of_device.operations[operation], value as f64);
@@ -97,6 +150,10 @@ impl ContainerIo {
     /// `8:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0` (Documentation/admin-guide/cgroup-v2.rst, io.stat).
     fn v2(&mut self, cgroups: &mut Cgroups<'_>, slot: usize, out: &mut Writer<'_>) {
         let subject = Subject::cgroup(slot);
+        if !out.wants_any(IN_STAT) {
+            return;
+        }
+        let is_root = cgroups.root() == Some(slot);
         let Some(text) = cgroups.read(slot, CgroupFile::IoStat) else { return };
         for line in lines(text) {
             let mut words = words(line);
@@ -108,16 +165,79 @@ impl ContainerIo {
                     b"wbytes" => (F::WriteBytes, Some(1)),
                     b"rios" => (F::Reads, None),
                     b"wios" => (F::Writes, None),
+                    b"cost.usage" => (F::CostUsage, None),
+                    b"cost.wait" => (F::CostWait, None),
+                    b"cost.indebt" => (F::CostIndebt, None),
+                    b"cost.indelay" => (F::CostIndelay, None),
                     _ => continue,
                 };
+                if is_root {
+                    self.disks.counted(device);
+                }
                 // A device that was never used has a line without numbers, and gets no series.
                 let of_device = *of_device.get_or_insert_with(|| self.devices.labels(device, out));
-                out.push(family, subject, of_device.device, value as f64);
+                let is_time = matches!(family, F::CostUsage | F::CostWait | F::CostIndebt | F::CostIndelay);
+                let value = if is_time { value as f64 / 1e6 } else { value as f64 };
+                out.push(family, subject, of_device.device, value);
                 if let Some(operation) = operation {
-                    out.push(F::DeviceUsage, subject, of_device.operations[operation], value as f64);
+                    out.push(F::DeviceUsage, subject, of_device.operations[operation], value);
                 }
             }
         }
+    }
+}
+
+/// The disks of the machine's file systems, which cAdvisor gives with the root as the kernel counts them for all.
+struct Disks {
+    mounted: Mounted,
+    diskstats: NodeFile,
+    /// Those that the root's cgroup has counted in this scrape.
+    counted: Vec<(u32, u32)>,
+}
+
+impl Disks {
+    fn new(paths: &Paths) -> Self {
+        Disks {
+            mounted: Mounted::new(paths, Pattern::default()),
+            diskstats: NodeFile::new(paths.procfs.join("diskstats")),
+            counted: Vec::new(),
+        }
+    }
+
+    fn forget(&mut self) {
+        self.counted.clear();
+    }
+
+    /// Notes that the root has rows of this device, as `8:0`.
+    fn counted(&mut self, device: &[u8]) {
+        let mut parts =
+            device.splitn(2, |b| *b == b':').map(|n| number(n).and_then(|n| u32::try_from(n).ok()));
+        if let (Some(Some(major)), Some(Some(minor))) = (parts.next(), parts.next())
+            && !self.counted.contains(&(major, minor))
+        {
+            self.counted.push((major, minor));
+        }
+    }
+
+    fn write(&mut self, cgroups: &Cgroups<'_>, out: &mut Writer<'_>) -> Result<(), CollectError> {
+        let Some(root) = cgroups.root().map(Subject::cgroup) else { return Ok(()) };
+        if !out.wants_any(COLUMNS.map(|(family, _)| family)) {
+            return Ok(());
+        }
+        let systems = self.mounted.list()?;
+        let text = self.diskstats.read()?;
+        for disk in lines(text).filter_map(disk) {
+            let Some(system) = systems.iter().find(|system| system.disk == disk.number) else { continue };
+            let labels = out.labels(&[("device", &system.device)]);
+            for ((family, unit), value) in COLUMNS.into_iter().zip(disk.columns) {
+                // One and the same number, but the root's cgroup has it since the controller is there.
+                if matches!(family, F::Reads | F::Writes) && self.counted.contains(&disk.number) {
+                    continue;
+                }
+                out.push(family, root, labels, value as f64 / unit);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -29,11 +29,36 @@ families! {
     ActiveFile Gauge "container_memory_total_active_file_bytes" "Current total active file in bytes.";
     InactiveFile Gauge "container_memory_total_inactive_file_bytes" "Current total inactive file in bytes.";
     Failures Counter "container_memory_failures_total" "Cumulative count of memory allocation failures.";
+    EventsHigh Counter "container_memory_events_high_total" "How often processes were throttled to reclaim memory, since usage was above the high boundary (cgroup v2).";
+    EventsMax Counter "container_memory_events_max_total" "How often usage was about to go over the limit (cgroup v2).";
+    FileDirty Gauge "container_memory_file_dirty_bytes" "Page cache that was changed and is not yet being written to disk.";
+    FileWriteback Gauge "container_memory_file_writeback_bytes" "Page cache that was changed and is being written to disk.";
+    PagesScanned Counter "container_memory_pgscan_total" "Pages that were looked at for reclaiming (cgroup v2).";
+    PagesReclaimed Counter "container_memory_pgsteal_total" "Pages that were reclaimed (cgroup v2).";
+    RefaultsFile Counter "container_memory_workingset_refault_file_total" "Pages of files that were read again soon after they had been reclaimed.";
+    RefaultsAnon Counter "container_memory_workingset_refault_anon_total" "Pages without a file that were read again from swap soon after they had been reclaimed.";
 }
 
 /// The families that `memory.stat` is read for.
-const IN_STAT: [F; 8] =
-    [F::Cache, F::Rss, F::MappedFile, F::Swap, F::WorkingSet, F::ActiveFile, F::InactiveFile, F::Failures];
+const IN_STAT: [F; 14] = [
+    F::Cache,
+    F::Rss,
+    F::MappedFile,
+    F::Swap,
+    F::WorkingSet,
+    F::ActiveFile,
+    F::InactiveFile,
+    F::Failures,
+    F::FileDirty,
+    F::FileWriteback,
+    F::PagesScanned,
+    F::PagesReclaimed,
+    F::RefaultsFile,
+    F::RefaultsAnon,
+];
+
+/// The families that `memory.events` is read for.
+const IN_EVENTS: [F; 3] = [F::Failcnt, F::EventsHigh, F::EventsMax];
 
 struct ContainerMemory;
 
@@ -111,6 +136,10 @@ fn v1(cgroups: &mut Cgroups<'_>, slot: usize, labels: &FailureLabels, out: &mut 
             b"total_mapped_file" => F::MappedFile,
             b"total_swap" => F::Swap,
             b"total_active_file" => F::ActiveFile,
+            b"total_dirty" => F::FileDirty,
+            b"total_writeback" => F::FileWriteback,
+            b"total_workingset_refault_file" => F::RefaultsFile,
+            b"total_workingset_refault_anon" => F::RefaultsAnon,
             b"total_inactive_file" => {
                 inactive_file = Some(value);
                 F::InactiveFile
@@ -139,11 +168,19 @@ fn v2(cgroups: &mut Cgroups<'_>, slot: usize, is_root: bool, labels: &FailureLab
                 out.push(family, subject, Labels::NONE, value as f64);
             }
         }
-        if out.wants(F::Failcnt)
+        if out.wants_any(IN_EVENTS)
             && let Some(text) = cgroups.read(slot, CgroupFile::MemoryEvents)
-            && let Some((_, hits)) = pairs(text).find(|(key, _)| *key == b"max")
         {
-            out.push(F::Failcnt, subject, Labels::NONE, hits as f64);
+            for (key, times) in pairs(text) {
+                let families: &[F] = match key {
+                    b"high" => &[F::EventsHigh],
+                    b"max" => &[F::EventsMax, F::Failcnt],
+                    _ => continue,
+                };
+                for family in families {
+                    out.push(*family, subject, Labels::NONE, times as f64);
+                }
+            }
         }
     }
     if out.wants_any(IN_STAT) || out.wants(F::Kernel) || (is_root && out.wants(F::Usage)) {
@@ -162,6 +199,12 @@ fn v2(cgroups: &mut Cgroups<'_>, slot: usize, is_root: bool, labels: &FailureLab
                 b"kernel" => F::Kernel,
                 b"file_mapped" => F::MappedFile,
                 b"active_file" => F::ActiveFile,
+                b"file_dirty" => F::FileDirty,
+                b"file_writeback" => F::FileWriteback,
+                b"pgscan" => F::PagesScanned,
+                b"pgsteal" => F::PagesReclaimed,
+                b"workingset_refault_file" => F::RefaultsFile,
+                b"workingset_refault_anon" => F::RefaultsAnon,
                 b"inactive_file" => {
                     inactive_file = Some(value);
                     F::InactiveFile

@@ -1,6 +1,6 @@
 //! How full each mounted file system is, and whether it can be written to.
 
-mod ask;
+pub(super) mod ask;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -109,13 +109,14 @@ struct Mounts {
     fault: Option<String>,
 }
 
+/// A line of a file of mounts.
 #[derive(Debug, PartialEq, Eq)]
-struct Mount {
-    device: String,
-    point: String,
-    fstype: String,
-    major: u32,
-    minor: u32,
+pub(super) struct Mount {
+    pub(super) device: String,
+    pub(super) point: String,
+    pub(super) fstype: String,
+    pub(super) major: u32,
+    pub(super) minor: u32,
     is_readonly: bool,
 }
 
@@ -242,7 +243,7 @@ fn error_text(error: Errno) -> Cow<'static, str> {
 
 /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue` (proc(5), mountinfo): the mount,
 /// and where it is below our root.
-fn parse(line: &[u8], rootfs: &Path) -> Option<(Mount, PathBuf)> {
+pub(super) fn parse(line: &[u8], rootfs: &Path) -> Option<(Mount, PathBuf)> {
     // Not `words`: a device may be empty.
     let mut fields = line.split(|b| *b == b' ');
     let (_id, _parent, device_number, _root) =

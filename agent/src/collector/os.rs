@@ -32,7 +32,7 @@ families! {
 }
 
 /// Where it is written, in the order of os-release(5).
-const FILES: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
+pub(super) const FILES: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
 
 /// The keys that are labels.
 const KEYS: [(&str, &str); 12] = [
@@ -124,6 +124,13 @@ impl Release {
         release.version = version(&release.values[VERSION_ID]).filter(|version| *version > 0.0);
         release
     }
+}
+
+/// What the machine's system calls itself.
+pub(super) fn pretty_name(text: &[u8]) -> Option<String> {
+    let name =
+        lines(text).filter_map(|line| assignment(line.trim_ascii())).find(|(key, _)| *key == b"PRETTY_NAME");
+    name.map(|(_, name)| label(&name).into_owned())
 }
 
 /// `PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"`, quoted as a shell has it (os-release(5)).

@@ -114,6 +114,10 @@ impl Copy {
                 copy_folder(&fixture.folder.join(part), &copy.0.join(part));
             }
         }
+        // Where the recorded nodes have file systems mounted that are empty here.
+        for point in ["dev/shm", "run/lock"] {
+            fs::create_dir_all(copy.0.join(point)).unwrap();
+        }
         for line in fs::read_to_string(fixture.folder.join("cgroups-started.txt")).unwrap_or_default().lines()
         {
             let (seconds, cgroup) = line.split_once(' ').unwrap();

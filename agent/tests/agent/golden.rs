@@ -10,7 +10,12 @@ use agent::plan::Families;
 use crate::fixture::Fixture;
 
 /// What the kernel says of the machine on which the test runs, whatever the files say: values only.
-const OF_THIS_MACHINE: [&str; 6] = [
+const OF_THIS_MACHINE: [&str; 11] = [
+    "container_fs_inodes_free",
+    "container_fs_inodes_total",
+    "container_fs_limit_bytes",
+    "container_fs_usage_bytes",
+    "container_last_seen",
     "node_filesystem_avail_bytes",
     "node_filesystem_files",
     "node_filesystem_files_free",

@@ -8,7 +8,8 @@ use regex::Regex;
 use crate::fixture::Fixture;
 
 /// Families whose values do not move while a node is recorded, so that they can be compared.
-const STATIC: &str = "container_spec_.*|container_start_time_seconds";
+const STATIC: &str = "cadvisor_.*|container_(health_state|processes|spec_.*|start_time_seconds|tasks_state|threads_max|\
+                      ulimits_soft)|machine_.*";
 
 #[test]
 fn every_series_of_the_kubelet_is_ours_too_or_an_accepted_difference() {
@@ -35,5 +36,5 @@ fn every_series_of_the_kubelet_is_ours_too_or_an_accepted_difference() {
 }
 
 fn is_the_kubelets(family: &str) -> bool {
-    family.starts_with("container_")
+    ["cadvisor_", "container_", "machine_"].iter().any(|prefix| family.starts_with(prefix))
 }

@@ -39,7 +39,7 @@ fn names_say_whose_and_of_which_type_a_family_is() {
     for collector in COLLECTORS {
         let prefixes: &[&str] = match collector.run {
             Run::Node { .. } => &["node_"],
-            Run::Cgroups { .. } => &["container_", "machine_"],
+            Run::Cgroups { .. } => &["cadvisor_", "container_", "machine_"],
         };
         for family in collector.families {
             let name = family.name;
@@ -49,7 +49,7 @@ fn names_say_whose_and_of_which_type_a_family_is() {
             // Established names, which stay.
             let is_counter = match name {
                 "container_memory_failcnt" => false,
-                "node_systemd_socket_refused_connections_total" => true,
+                "container_fs_inodes_total" | "node_systemd_socket_refused_connections_total" => true,
                 _ => family.kind == Kind::Counter,
             };
             assert_eq!(is_total, is_counter, "{name}");

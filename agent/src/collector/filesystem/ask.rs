@@ -17,7 +17,7 @@ use crate::source::stuck::StuckThreads;
 const PATIENCE: Duration = Duration::from_millis(400);
 
 /// What a mount says.
-pub(super) enum Answer {
+pub(in crate::collector) enum Answer {
     /// Its sizes.
     Sizes(StatVfs),
     /// An error.
@@ -27,7 +27,7 @@ pub(super) enum Answer {
 }
 
 /// Asks mounts, all of them with one change of threads.
-pub(super) struct Asker {
+pub(in crate::collector) struct Asker {
     patience: Duration,
     worker: Option<Worker>,
     /// Where others hang, those of an asker before this one among them.
@@ -36,14 +36,14 @@ pub(super) struct Asker {
 
 impl Asker {
     /// Waits so long for one mount, or as long as is good for most.
-    pub(super) fn new(stuck: Arc<StuckThreads>, patience: Option<Duration>) -> Self {
+    pub(in crate::collector) fn new(stuck: Arc<StuckThreads>, patience: Option<Duration>) -> Self {
         // Less would take a healthy mount for a dead one on a machine that is busy.
         const LEAST: Duration = Duration::from_millis(50);
         Asker { patience: patience.unwrap_or(PATIENCE).max(LEAST), worker: None, stuck }
     }
 
     /// The answer of each mount, in their order.
-    pub(super) fn ask(&mut self, places: &Arc<[PathBuf]>, answers: &mut Vec<Answer>) {
+    pub(in crate::collector) fn ask(&mut self, places: &Arc<[PathBuf]>, answers: &mut Vec<Answer>) {
         self.ask_with(places, answers, stat);
     }
 

@@ -27,7 +27,7 @@ macro_rules! cgroup_files {
         }
     };
 }
-// Documentation/admin-guide/cgroup-v1/{cpuacct,memory,blkio-controller}.rst, Documentation/admin-guide/cgroup-v2.rst
+// Documentation/admin-guide/cgroup-v1/{cpuacct,memory,blkio-controller,pids}.rst, Documentation/admin-guide/cgroup-v2.rst
 cgroup_files! {
     CpuacctUsage "cpuacct" "cpuacct.usage";
     CpuacctStat "cpuacct" "cpuacct.stat";
@@ -37,6 +37,8 @@ cgroup_files! {
     CpuCfsPeriod "cpu" "cpu.cfs_period_us";
     CpuWeight "cpu" "cpu.weight";
     CpuMax "cpu" "cpu.max";
+    Processes "cpu" "cgroup.procs";
+    CpuPressure "cpu" "cpu.pressure";
     MemoryStat "memory" "memory.stat";
     MemoryUsage "memory" "memory.usage_in_bytes";
     MemoryMaxUsage "memory" "memory.max_usage_in_bytes";
@@ -52,9 +54,13 @@ cgroup_files! {
     MemoryMax "memory" "memory.max";
     MemoryMin "memory" "memory.min";
     MemorySwapMax "memory" "memory.swap.max";
+    MemoryPressure "memory" "memory.pressure";
     BlkioServiceBytes "blkio" "blkio.throttle.io_service_bytes_recursive";
     BlkioServiced "blkio" "blkio.throttle.io_serviced_recursive";
     IoStat "io" "io.stat";
+    IoPressure "io" "io.pressure";
+    PidsCurrent "pids" "pids.current";
+    PidsMax "pids" "pids.max";
 }
 
 /// Where a file of a cgroup is below the mount.
