@@ -344,7 +344,7 @@ fn header((name, value): (String, String)) -> Option<Result<(HeaderName, HeaderV
 fn rate(section: RateSection) -> Result<Option<Rate>, Fault> {
     let text = section.interval.unwrap_or_default();
     let interval = match text.as_str() {
-        "" | "0" => Duration::ZERO,
+        "" => Duration::ZERO,
         text => duration::parse(text).map_err(|what| Fault::new("rate_limit.interval", what))?,
     };
     let burst = section.burst.unwrap_or_default();
