@@ -47,6 +47,8 @@ impl OptionDesc {
 pub enum OptionKind {
     /// A regular expression, not anchored, as in node_exporter.
     Regex,
+    /// The same, which a name must match from its start to its end.
+    WholeRegex,
     /// `true` or `false`.
     Bool,
     /// Any text.
@@ -69,6 +71,8 @@ impl OptionKind {
     pub fn check(self, value: &str) -> Result<(), String> {
         match self {
             OptionKind::Regex => compile(value).map(|_| ()),
+            // By itself first, or `a)|(b` would do.
+            OptionKind::WholeRegex => compile(value).and_then(|_| compile_whole(value)).map(|_| ()),
             OptionKind::Bool => match value {
                 "true" | "false" => Ok(()),
                 _ => Err(format!("`{value}` is neither `true` nor `false`")),
@@ -91,7 +95,7 @@ impl OptionKind {
     /// What its value must be, in words.
     pub fn words(self) -> &'static str {
         match self {
-            OptionKind::Regex => "regular expression",
+            OptionKind::Regex | OptionKind::WholeRegex => "regular expression",
             OptionKind::Bool => "true or false",
             OptionKind::Text => "text",
             OptionKind::Lines => "texts, one a line",
@@ -107,6 +111,10 @@ fn compile(value: &str) -> Result<Regex, String> {
         .size_limit(1 << 20)
         .build()
         .map_err(|error| format!("`{value}` is not a regular expression: {error}"))
+}
+
+fn compile_whole(value: &str) -> Result<Regex, String> {
+    compile(&format!("^(?:{value})$"))
 }
 
 /// A collector's options after checking; what is not set has its default.
@@ -147,6 +155,11 @@ impl Options {
     /// One pattern, compiled; nothing where it is empty.
     pub fn regex(&self, collector: &Collector, key: &str) -> Option<Regex> {
         compile(Some(self.value(collector, key)).filter(|text| !text.is_empty())?).ok()
+    }
+
+    /// One pattern for whole names, compiled; nothing where it is empty.
+    pub fn whole_regex(&self, collector: &Collector, key: &str) -> Option<Regex> {
+        compile_whole(Some(self.value(collector, key)).filter(|text| !text.is_empty())?).ok()
     }
 
     /// The lines of an option that is a list.

@@ -19,11 +19,16 @@ pub(super) const COLLECTOR: Collector = Collector {
     families: FAMILIES,
     named: &[],
     options: &[
-        OptionDesc::new("unitInclude", OptionKind::Regex, ".+", "Units to give; the whole name must match.")
-            .deprecated(&["collector.systemd.unit-whitelist"]),
+        OptionDesc::new(
+            "unitInclude",
+            OptionKind::WholeRegex,
+            ".+",
+            "Units to give; the whole name must match.",
+        )
+        .deprecated(&["collector.systemd.unit-whitelist"]),
         OptionDesc::new(
             "unitExclude",
-            OptionKind::Regex,
+            OptionKind::WholeRegex,
             r".+\.(automount|device|mount|scope|slice)",
             "Units to leave out, also of those to give; the whole name must match.",
         )
@@ -97,7 +102,7 @@ struct Systemd {
 
 impl Systemd {
     fn new(rootfs: &Path, options: &Options) -> Self {
-        let whole = |key| Regex::new(&format!("^(?:{})$", options.value(&COLLECTOR, key))).ok();
+        let whole = |key| options.whole_regex(&COLLECTOR, key);
         let flag = |key| options.flag(&COLLECTOR, key);
         Systemd {
             bus: rootfs.join("run/dbus/system_bus_socket"),

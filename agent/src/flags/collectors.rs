@@ -52,6 +52,7 @@ pub(super) fn add(mut command: Command) -> Command {
 fn option_argument(command: Command, kind: OptionKind, flag: &str, help: &str) -> Command {
     let action = match kind {
         OptionKind::Regex
+        | OptionKind::WholeRegex
         | OptionKind::Text
         | OptionKind::NamesOf(_)
         | OptionKind::Number
@@ -158,6 +159,26 @@ mod tests {
         let error = Flags::parse(&["--collector.ntp"]).unwrap_err();
         assert!(error.contains("--collector.ntp") && error.contains("timex"), "{error}");
         Flags::parse(&["--no-collector.ntp", "--collector.wifi=false"]).unwrap();
+    }
+
+    #[test]
+    fn a_pattern_that_cannot_be_used_is_an_error_that_names_its_flag() {
+        let large = format!("{}{{999}}", r"\pL".repeat(40));
+        for (flag, pattern) in [
+            ("collector.netdev.device-include", large.as_str()),
+            ("collector.diskstats.ignored-devices", &large),
+            ("collector.systemd.unit-include", &large),
+            ("collector.systemd.unit-include", "a)|(b"),
+            // With what it is put into, it would end in a comment.
+            ("collector.systemd.unit-exclude", "(?x) a # b"),
+        ] {
+            let error = Flags::parse(&[&format!("--{flag}={pattern}")]).unwrap_err();
+            assert!(
+                error.contains(&format!("--{flag}: ")) && error.contains("regular expression"),
+                "{error}"
+            );
+        }
+        Flags::parse(&["--collector.systemd.unit-include="]).unwrap();
     }
 
     #[test]
