@@ -28,7 +28,8 @@ pub struct Exposition {
     scraper: Arc<Mutex<Scraper>>,
     telemetry: Arc<Telemetry>,
     texts: Flights<Asked, Result<Bytes, SelectionError>>,
-    packed: Flights<Asked, Bytes>,
+    /// Nothing where the scrape panicked.
+    packed: Flights<Asked, Option<Result<Bytes, SelectionError>>>,
     pool: Pool,
     requests: Arc<Semaphore>,
     telemetry_path: String,
@@ -162,12 +163,14 @@ impl Exposition {
     /// The answer, shared with the requests that overlap: one collection for all encodings.
     async fn body(self: &Arc<Self>, asked: Asked, gzip: bool) -> Option<Result<Bytes, SelectionError>> {
         let this = self.clone();
-        let text = match self.texts.get(asked, move || this.scrape(asked)).await? {
-            Ok(text) if gzip => text,
-            answer => return Some(answer),
+        if !gzip {
+            return self.texts.get(asked, move || this.scrape(asked)).await;
+        }
+        let pack = move || {
+            let text = this.texts.get_here(asked, || this.scrape(asked))?;
+            Some(text.map(|text| this.pack(&text)))
         };
-        let this = self.clone();
-        self.packed.get(asked, move || this.pack(&text)).await.map(Ok)
+        self.packed.get(asked, pack).await.flatten()
     }
 
     fn scrape(&self, (part, selection, format): Asked) -> Result<Bytes, SelectionError> {

@@ -27,27 +27,57 @@ impl<K: Copy + Eq + Hash + Send + 'static, V: Clone + Send + Sync + 'static> Fli
     ///
     /// Nothing when `make` panicked.
     pub async fn get(&self, key: K, make: impl FnOnce() -> V + Send + 'static) -> Option<V> {
-        let mut answer = {
-            let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            match flights.get(&key) {
-                Some(flight) => flight.clone(),
-                None => {
-                    let (sender, receiver) = watch::channel(None);
-                    flights.insert(key, receiver.clone());
-                    let flights = self.0.clone();
-                    // Not tied to the request that began it: that one may go away while others wait.
-                    tokio::task::spawn_blocking(move || {
-                        let landed = Landed { flights, key };
-                        let value = make();
-                        drop(landed);
-                        sender.send_replace(Some(value));
-                    });
-                    receiver
-                }
+        let answer = match self.board(key) {
+            Boarded::Another(answer) => answer,
+            // Not tied to the request that began it: that one may go away while others wait.
+            Boarded::First(flight) => {
+                let answer = flight.answer.subscribe();
+                tokio::task::spawn_blocking(move || flight.land(make()));
+                answer
             }
         };
-        let value = answer.wait_for(Option::is_some).await.ok()?;
-        value.clone()
+        arrived(answer).await
+    }
+
+    /// The same from a thread that may block, which then makes the answer itself: a change of threads less.
+    pub fn get_here(&self, key: K, make: impl FnOnce() -> V) -> Option<V> {
+        match self.board(key) {
+            Boarded::Another(answer) => tokio::runtime::Handle::current().block_on(arrived(answer)),
+            Boarded::First(flight) => Some(flight.land(make())),
+        }
+    }
+
+    fn board(&self, key: K) -> Boarded<K, V> {
+        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(answer) = flights.get(&key) {
+            return Boarded::Another(answer.clone());
+        }
+        let (answer, receiver) = watch::channel(None);
+        flights.insert(key, receiver);
+        Boarded::First(Flight { answer, landed: Landed { flights: self.0.clone(), key } })
+    }
+}
+
+async fn arrived<V: Clone>(mut answer: watch::Receiver<Option<V>>) -> Option<V> {
+    let value = answer.wait_for(Option::is_some).await.ok()?;
+    value.clone()
+}
+
+enum Boarded<K: Eq + Hash, V> {
+    First(Flight<K, V>),
+    Another(watch::Receiver<Option<V>>),
+}
+
+struct Flight<K: Eq + Hash, V> {
+    landed: Landed<K, V>,
+    answer: watch::Sender<Option<V>>,
+}
+
+impl<K: Eq + Hash, V: Clone> Flight<K, V> {
+    fn land(self, value: V) -> V {
+        drop(self.landed);
+        self.answer.send_replace(Some(value.clone()));
+        value
     }
 }
 
@@ -96,6 +126,28 @@ mod tests {
         go.send(()).unwrap();
         assert_eq!((first.await.unwrap(), second.await), (Some(0), Some(0)));
         assert_eq!(flights.get(1, || 7).await, Some(7));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_answer_that_is_made_here_is_shared_too() {
+        let (texts, packed): (Flights<u8, u32>, Flights<u8, u32>) = Default::default();
+        let (go, wait) = mpsc::channel();
+        let first = tokio::spawn({
+            let (texts, packed) = (texts.clone(), packed.clone());
+            async move {
+                let make = move || 10 * texts.get_here(1, || wait.recv().unwrap()).unwrap();
+                packed.get(1, make).await
+            }
+        });
+        while texts.0.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let mut second = std::pin::pin!(texts.get(1, || unreachable!("it is under way")));
+        let waits = std::future::poll_fn(|cx| std::task::Poll::Ready(second.as_mut().poll(cx).is_pending()));
+        assert!(waits.await);
+        go.send(7).unwrap();
+        assert_eq!((first.await.unwrap(), second.await), (Some(70), Some(7)));
+        assert_eq!(texts.get(1, || 8).await, Some(8));
     }
 
     #[tokio::test]
