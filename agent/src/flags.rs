@@ -17,7 +17,6 @@ use crate::compare::{self, command::Comparison};
 use crate::log::LogFormat;
 use crate::plan::Overlay;
 use crate::prepare_last_good::{self, Preparation};
-use crate::scrape::Scraper;
 use crate::source::Paths;
 use crate::source::file::HandleBudget;
 use crate::source::kubelet::{Kubelet, KubeletOptions};
@@ -58,8 +57,6 @@ pub struct Flags {
     pub kubelet: Option<KubeletOptions>,
     /// `--sandbox-image`
     pub sandbox_image: String,
-    /// `--collector.timeout`
-    pub timeout: Duration,
     /// `--collector.*`
     pub overlay: Overlay,
     /// What was taken and should be said otherwise, or does nothing.
@@ -166,6 +163,7 @@ fn from_matches(matches: &ArgMatches) -> Result<Flags, String> {
             udev: text("path.udev.data").unwrap_or_default().into(),
             cgroup_root: text("path.cgroup-root"),
             node: text("node-name"),
+            timeout: matches.get_one("collector.timeout").copied().unwrap_or(Paths::TIMEOUT),
             // Until the scraper shares out what the machine allows.
             handles: Arc::new(HandleBudget::new(0)),
             stuck: Arc::default(),
@@ -183,7 +181,6 @@ fn from_matches(matches: &ArgMatches) -> Result<Flags, String> {
             deadline: Kubelet::DEADLINE,
         }),
         sandbox_image: text("sandbox-image").unwrap_or_default(),
-        timeout: matches.get_one::<Duration>("collector.timeout").copied().unwrap_or(Scraper::DEADLINE),
         overlay: collectors::overlay(matches, &mut warnings)?,
         warnings,
     })

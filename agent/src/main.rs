@@ -62,14 +62,13 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
     let telemetry = Arc::new(telemetry);
     let budget = HandleBudget::from_limits();
     let plan = Plan::waiting(&flags.overlay);
-    let mut scraper = Scraper::new(
+    let scraper = Scraper::new(
         flags.paths.clone(),
         flags.sandbox_image.clone(),
         budget.most(),
         plan,
         telemetry.clone(),
     );
-    scraper.set_deadline(flags.timeout);
     let scraper = Arc::new(Mutex::new(scraper));
     let last_good = flags.last_good.as_deref().map(LastGood::new);
     let health = Health::new(flags.kubelet.is_some());

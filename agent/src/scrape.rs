@@ -1,13 +1,14 @@
 //! One scrape: collect → transform → expose.
 
+mod blocking;
+mod crew;
 mod part;
 mod selection;
-mod thread;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::io::Errno;
 
@@ -26,9 +27,10 @@ use crate::source::links::LinkedContainer;
 use crate::source::network::Networks;
 use crate::telemetry::Telemetry;
 use crate::transform::Rows;
+use blocking::Blocking;
+use crew::Crew;
 pub use part::Part;
 pub use selection::{Selection, SelectionError};
-use thread::CollectorThread;
 
 families! {
     Duration Gauge "node_scrape_collector_duration_seconds" "Duration of a collector scrape.";
@@ -52,25 +54,24 @@ pub struct Scraper {
     samples: Samples,
     buffer: Vec<u8>,
     wanted: Vec<bool>,
-    deadline: Duration,
+    crew: Crew,
 }
 
 struct Running {
     index: usize,
     options: Options,
     collector: Runner,
+    /// How many seconds it took this time, and whether it did all of its work; nothing where it was not asked.
+    took: Option<(f64, bool)>,
 }
 
 enum Runner {
     Node(Box<dyn NodeCollector>),
-    Thread(Box<CollectorThread>),
+    Blocking(Box<Blocking>),
     Cgroups(Box<dyn CgroupCollector>),
 }
 
 impl Scraper {
-    /// How long a collector that can block is waited for, where nobody says.
-    pub const DEADLINE: Duration = Duration::from_secs(2);
-
     /// Ready to scrape with this plan.
     pub fn new(
         paths: Paths,
@@ -99,15 +100,10 @@ impl Scraper {
             samples: Samples::new(Families::count() + FAMILIES.len()),
             buffer: Vec::new(),
             wanted: Vec::new(),
-            deadline: Self::DEADLINE,
+            crew: Crew::new(),
         };
         scraper.set_plan(plan);
         scraper
-    }
-
-    /// How long a collector that can block is waited for. All are waited for together.
-    pub fn set_deadline(&mut self, deadline: Duration) {
-        self.deadline = deadline;
     }
 
     /// Puts another plan in force; collectors that go on with the same options keep their handles.
@@ -127,6 +123,7 @@ impl Scraper {
                 index: planned.index,
                 options: planned.options.clone(),
                 collector: self.start(planned.index, &planned.options),
+                took: None,
             });
             self.running.push(running);
         }
@@ -215,25 +212,39 @@ impl Scraper {
         if part.has_cgroups() && self.running.iter().any(|r| matches!(r.collector, Runner::Cgroups(_))) {
             self.refresh();
         }
-        // Those that can block begin at once and are waited for one after the other.
-        if part.has_node() {
+        // Those that can block begin at once, on other threads, and are waited for when the others are done.
+        for i in 0..self.running.len() {
+            self.running[i].took = None;
+            if self.is_asked(i, part, selection) {
+                self.ask(i);
+            }
+        }
+        self.crew.send();
+        for can_block in [false, true] {
             for i in 0..self.running.len() {
-                if selection.has(self.running[i].index) {
-                    self.ask(i);
+                let is_blocking = matches!(self.running[i].collector, Runner::Blocking(_));
+                if is_blocking == can_block && self.is_asked(i, part, selection) {
+                    self.collect(i);
                 }
             }
         }
-        for i in 0..self.running.len() {
-            let Running { index, collector, .. } = &self.running[i];
-            let is_of_part = match collector {
-                Runner::Cgroups(_) => part.has_cgroups(),
-                Runner::Node(_) | Runner::Thread(_) => part.has_node(),
-            };
-            if is_of_part && selection.has(*index) {
-                self.collect(i);
-            }
+        let mut own = self.samples.writer(Families::count(), &[true; FAMILIES.len()]);
+        for Running { index, took, .. } in &self.running {
+            let Some((seconds, is_success)) = *took else { continue };
+            let labels = own.labels(&[("collector", COLLECTORS[*index].name)]);
+            own.node(F::Duration, labels, seconds);
+            own.node(F::Success, labels, f64::from(is_success));
         }
         self.count_stuck_threads();
+    }
+
+    fn is_asked(&self, i: usize, part: Part, selection: Selection) -> bool {
+        let Running { index, collector, .. } = &self.running[i];
+        let is_of_part = match collector {
+            Runner::Cgroups(_) => part.has_cgroups(),
+            Runner::Node(_) | Runner::Blocking(_) => part.has_node(),
+        };
+        is_of_part && selection.has(*index)
     }
 
     /// Writes what was gathered.
@@ -258,14 +269,14 @@ impl Scraper {
         self.tree.open_files().chain(self.networks.open_files()).collect()
     }
 
-    /// Lets a collector begin that has a thread of its own; one whose thread has ended gets another.
+    /// Lets a collector begin that can block; one that is lost is made anew.
     fn ask(&mut self, i: usize) {
-        if matches!(&self.running[i].collector, Runner::Thread(thread) if thread.has_ended()) {
+        if matches!(&self.running[i].collector, Runner::Blocking(collector) if collector.is_lost()) {
             self.running[i].collector = self.start(self.running[i].index, &self.running[i].options);
         }
-        if matches!(self.running[i].collector, Runner::Thread(_)) && self.is_wanted(i) {
-            let Runner::Thread(thread) = &mut self.running[i].collector else { return };
-            thread.ask(&self.wanted);
+        if matches!(self.running[i].collector, Runner::Blocking(_)) && self.is_wanted(i) {
+            let Runner::Blocking(collector) = &mut self.running[i].collector else { return };
+            collector.ask(&self.crew, &self.wanted);
         }
     }
 
@@ -298,10 +309,10 @@ impl Scraper {
         let result = match collector {
             _ if !is_wanted => Ok(()),
             Runner::Node(collector) => caught(|| collector.collect(&mut samples.writer(base, wanted))),
-            Runner::Thread(thread) => {
-                let (result, took) = thread.wait(self.deadline);
+            Runner::Blocking(collector) => {
+                let (result, took) = collector.wait(&self.crew, self.paths.timeout);
                 seconds = Some(took.as_secs_f64());
-                let appended = samples.append(thread.last(), base, wanted).map_err(|family| {
+                let appended = samples.append(collector.last(), base, wanted).map_err(|family| {
                     let what = format!("another collector has it as a {}", family.kind.word());
                     CollectError::parse(&family.name, what)
                 });
@@ -320,12 +331,7 @@ impl Scraper {
         }
         match collector {
             Runner::Cgroups(_) => self.telemetry.collected(description.name, seconds, result.is_ok()),
-            _ => {
-                let mut own = samples.writer(Families::count(), &[true; FAMILIES.len()]);
-                let labels = own.labels(&[("collector", description.name)]);
-                own.node(F::Duration, labels, seconds);
-                own.node(F::Success, labels, f64::from(result.is_ok()));
-            }
+            _ => self.running[i].took = Some((seconds, result.is_ok())),
         }
     }
 
@@ -335,7 +341,9 @@ impl Scraper {
                 continue;
             }
             let running = self.running.iter().find_map(|running| match &running.collector {
-                Runner::Thread(thread) if running.index == index => Some(usize::from(thread.is_stuck())),
+                Runner::Blocking(collector) if running.index == index => {
+                    Some(usize::from(collector.is_stuck()))
+                }
                 _ => None,
             });
             let left_behind = self.paths.stuck.count(collector.name);
@@ -353,7 +361,7 @@ impl Scraper {
                 // One that ran with other options still waits, and another would wait beside it.
                 let is_stuck = self.paths.stuck.has(collector.name);
                 let ready = (!is_stuck).then(|| start(&self.paths, options));
-                Runner::Thread(Box::new(CollectorThread::new(ready, collector, self.paths.stuck.clone())))
+                Runner::Blocking(Box::new(Blocking::new(ready, collector, self.paths.stuck.clone())))
             }
         }
     }

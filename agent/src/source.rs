@@ -19,11 +19,12 @@ pub mod user_file;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use file::HandleBudget;
 use stuck::StuckThreads;
 
-/// Where the node's file systems are mounted, and how many of the machine's files may stay open.
+/// Where the node's file systems are mounted, how many of the machine's files may stay open, and how long one may take.
 #[derive(Clone, Debug)]
 pub struct Paths {
     /// `--path.procfs`
@@ -38,6 +39,8 @@ pub struct Paths {
     pub cgroup_root: Option<String>,
     /// `--node-name`, where it is given.
     pub node: Option<String>,
+    /// `--collector.timeout`: how long a collector that can block is waited for. All are waited for together.
+    pub timeout: Duration,
     /// Handles on files below [`folder::Folder`]s.
     pub handles: Arc<HandleBudget>,
     /// Threads that wait for a file system which does not answer.
@@ -54,6 +57,7 @@ impl Default for Paths {
             udev: "/run/udev/data".into(),
             cgroup_root: None,
             node: None,
+            timeout: Paths::TIMEOUT,
             handles: Arc::new(HandleBudget::new(0)),
             stuck: Arc::default(),
         }
@@ -61,6 +65,9 @@ impl Default for Paths {
 }
 
 impl Paths {
+    /// How long a collector that can block is waited for, where nobody says.
+    pub const TIMEOUT: Duration = Duration::from_secs(2);
+
     /// The machine's network files: those of process 1, since `net` alone follows the reader's own namespace.
     ///
     /// A recorded tree has a real directory `net`, and the agent's own /proc is its own namespace anyway.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::filesystem::ask::{Answer, Asker};
+use super::filesystem::ask::{Answer, Asker, patience};
 use super::filesystem::{Mount, parse};
 use super::{CgroupCollector, Cgroups, CollectError, Collector, OptionDesc, OptionKind, Pattern, Run};
 use crate::metric::{Subject, Writer, families};
@@ -33,7 +33,7 @@ pub(super) const COLLECTOR: Collector = Collector {
             let points = options.pattern(&COLLECTOR, "mountPointsInclude", "mountPointsExclude");
             Box::new(ContainerFilesystem {
                 mounted: Mounted::new(paths, points),
-                asker: Asker::new(paths.stuck.clone(), None),
+                asker: Asker::new(paths.stuck.clone(), patience(None, paths.timeout)),
                 answers: Vec::new(),
             })
         },

@@ -16,7 +16,7 @@ use super::{CollectError, Collector, NodeCollector, OptionDesc, OptionKind, Patt
 use crate::metric::{Writer, families};
 use crate::source::file::NodeFile;
 use crate::source::text::{label, lines, number, whole_lines};
-use ask::{Answer, Asker};
+use ask::{Answer, Asker, patience};
 
 /// `filesystem`
 pub(super) const COLLECTOR: Collector = Collector {
@@ -51,7 +51,7 @@ pub(super) const COLLECTOR: Collector = Collector {
             "mountTimeout",
             OptionKind::Duration,
             "400ms",
-            "How long one mount is waited for; more than the two seconds of a collector keeps the others from being given.",
+            "How long one mount is waited for, at the most a fifth of `--collector.timeout`, so that the others are given in time.",
         ),
     ],
     exclusive: &[("mountPointsExclude", "mountPointsInclude"), ("fsTypesExclude", "fsTypesInclude")],
@@ -62,7 +62,7 @@ pub(super) const COLLECTOR: Collector = Collector {
                 types: options.pattern(&COLLECTOR, "fsTypesInclude", "fsTypesExclude"),
                 rootfs: paths.rootfs.clone(),
             };
-            let patience = options.duration(&COLLECTOR, "mountTimeout");
+            let patience = patience(options.duration(&COLLECTOR, "mountTimeout"), paths.timeout);
             let asker = Asker::new(paths.stuck.clone(), patience);
             Box::new(Filesystem::new(&paths.procfs, asker, selection))
         },

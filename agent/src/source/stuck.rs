@@ -2,9 +2,9 @@
 //!
 //! They outlive the collector that started them, and so does this knowledge: no second one is sent after them.
 
+use std::any::Any;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -15,13 +15,14 @@ struct Stuck {
     collector: &'static str,
     /// Nothing where the collector as a whole waits.
     place: Option<PathBuf>,
-    thread: JoinHandle<()>,
+    /// There for as long as it waits.
+    waits: Weak<dyn Any + Send + Sync>,
 }
 
 impl StuckThreads {
-    /// Leaves a thread behind; it must end by itself when its read comes back.
-    pub fn add(&self, collector: &'static str, place: Option<&Path>, thread: JoinHandle<()>) {
-        self.left().push(Stuck { collector, place: place.map(Path::to_owned), thread });
+    /// Leaves a thread behind, which keeps something alive until its read comes back.
+    pub fn add(&self, collector: &'static str, place: Option<&Path>, waits: Weak<impl Any + Send + Sync>) {
+        self.left().push(Stuck { collector, place: place.map(Path::to_owned), waits });
     }
 
     /// Where a collector's threads still wait.
@@ -42,7 +43,7 @@ impl StuckThreads {
     /// Without those that have come back.
     fn left(&self) -> MutexGuard<'_, Vec<Stuck>> {
         let mut stuck = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        stuck.retain(|s| !s.thread.is_finished());
+        stuck.retain(|s| s.waits.strong_count() > 0);
         stuck
     }
 }

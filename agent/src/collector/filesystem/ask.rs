@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{StatVfs, statvfs};
@@ -13,8 +12,15 @@ use rustix::io::Errno;
 use super::COLLECTOR;
 use crate::source::stuck::StuckThreads;
 
-/// How long one mount is waited for by default; well below the deadline of a collector, so that the other mounts are still given.
-const PATIENCE: Duration = Duration::from_millis(400);
+/// How long one mount is waited for, where so much is asked for and the collector has so long.
+///
+/// Where a mount hangs it takes up to four times that to have the others' answers, which are to be there in time.
+pub(in crate::collector) fn patience(asked: Option<Duration>, collector: Duration) -> Duration {
+    // Less would take a healthy mount for a dead one on a machine that is busy.
+    const LEAST: Duration = Duration::from_millis(50);
+    let most = collector / 5;
+    asked.unwrap_or(most).min(most).max(LEAST)
+}
 
 /// What a mount says.
 pub(in crate::collector) enum Answer {
@@ -35,11 +41,9 @@ pub(in crate::collector) struct Asker {
 }
 
 impl Asker {
-    /// Waits so long for one mount, or as long as is good for most.
-    pub(in crate::collector) fn new(stuck: Arc<StuckThreads>, patience: Option<Duration>) -> Self {
-        // Less would take a healthy mount for a dead one on a machine that is busy.
-        const LEAST: Duration = Duration::from_millis(50);
-        Asker { patience: patience.unwrap_or(PATIENCE).max(LEAST), worker: None, stuck }
+    /// Waits so long for one mount.
+    pub(in crate::collector) fn new(stuck: Arc<StuckThreads>, patience: Duration) -> Self {
+        Asker { patience, worker: None, stuck }
     }
 
     /// The answer of each mount, in their order.
@@ -104,7 +108,8 @@ impl Asker {
 
     fn leave_behind(&self, worker: Worker, place: Option<&PathBuf>) {
         worker.progress.is_left_behind.store(true, Ordering::Relaxed);
-        self.stuck.add(COLLECTOR.name, place.map(PathBuf::as_path), worker.thread);
+        // Ours goes with the worker, and leaves the thread's own.
+        self.stuck.add(COLLECTOR.name, place.map(PathBuf::as_path), Arc::downgrade(&worker.progress));
     }
 }
 
@@ -112,7 +117,6 @@ struct Worker {
     requests: SyncSender<Round>,
     rounds: Receiver<Round>,
     progress: Arc<Progress>,
-    thread: JoinHandle<()>,
 }
 
 #[derive(Default)]
@@ -151,15 +155,17 @@ impl Worker {
         let progress = Arc::new(Progress::default());
         let ours = progress.clone();
         let thread = std::thread::Builder::new().name("statvfs".to_owned()).stack_size(64 << 10);
-        let started = thread.spawn(move || {
-            while let Ok(mut round) = asked.recv() {
-                round.go(&ours, stat);
-                if answer.send(round).is_err() {
-                    return;
+        thread
+            .spawn(move || {
+                while let Ok(mut round) = asked.recv() {
+                    round.go(&ours, stat);
+                    if answer.send(round).is_err() {
+                        return;
+                    }
                 }
-            }
-        });
-        Some(Worker { requests, rounds, progress, thread: started.ok()? })
+            })
+            .ok()?;
+        Some(Worker { requests, rounds, progress })
     }
 
     /// The round with its answers, or at which place it stands still.
@@ -223,11 +229,11 @@ mod tests {
         std::fs::write(&places[1], "").unwrap();
         std::fs::write(&places[3], "").unwrap();
         let stuck = Arc::new(StuckThreads::default());
-        let mut asker = Asker::new(stuck.clone(), Some(Duration::from_secs(2)));
+        let mut asker = Asker::new(stuck.clone(), Duration::from_secs(2));
         check(&mut asker, &places, "fhfh");
         check(&mut asker, &places, "fhfh");
         assert_eq!(stuck.count(COLLECTOR.name), 2, "and not asked");
-        let mut asker = Asker::new(stuck.clone(), Some(Duration::from_secs(2)));
+        let mut asker = Asker::new(stuck.clone(), Duration::from_secs(2));
         check(&mut asker, &places, "fhfh");
         assert_eq!(stuck.count(COLLECTOR.name), 2, "by nobody");
         // The one that answers again does not wait for the other.
@@ -249,9 +255,23 @@ mod tests {
     }
 
     #[test]
+    fn no_mount_is_waited_for_so_long_that_the_others_come_late() {
+        let millis = Duration::from_millis;
+        let check = |asked, collector, expected| {
+            assert_eq!(patience(Some(millis(asked)), millis(collector)), millis(expected));
+        };
+        check(400, 2000, 400);
+        // What node_exporter does by default.
+        check(5000, 2000, 400);
+        check(1000, 10_000, 1000);
+        check(100, 2000, 100);
+        check(0, 2000, 50);
+    }
+
+    #[test]
     fn sizes_are_those_that_the_kernel_gives() {
         let mut answers = Vec::new();
-        Asker::new(Arc::default(), None)
+        Asker::new(Arc::default(), Duration::from_secs(2))
             .ask(&Arc::from([PathBuf::from("/"), PathBuf::from("/no such place")]), &mut answers);
         assert!(
             matches!(&answers[..], [Answer::Sizes(sizes), Answer::Failed(Errno::NOENT)] if sizes.f_frsize > 0)
