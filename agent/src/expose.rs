@@ -4,6 +4,7 @@ mod answer;
 mod flight;
 mod listen;
 mod negotiate;
+mod pack;
 mod pool;
 mod serve;
 pub mod text;

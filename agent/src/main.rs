@@ -40,9 +40,9 @@ fn main() -> anyhow::Result<ExitCode> {
     for warning in &flags.warnings {
         tracing::warn!("{warning}");
     }
-    // One thread for requests and one for the scrape are all that there is to do at once.
+    // One thread is enough for requests, and has nobody to wake; scrapes, and what waits for them, have others.
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(1)
         .max_blocking_threads(8)
         .enable_all()
         .build()

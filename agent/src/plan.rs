@@ -111,7 +111,7 @@ pub struct Families;
 impl Families {
     /// How many there are.
     pub fn count() -> usize {
-        COLLECTORS.iter().map(|c| c.families.len()).sum()
+        Self::of(COLLECTORS.len() - 1).end
     }
 
     /// The number of the family of this name.
@@ -124,8 +124,14 @@ impl Families {
 
     /// The numbers of a collector's families.
     pub fn of(collector: usize) -> Range<usize> {
-        let first = COLLECTORS[..collector].iter().map(|c| c.families.len()).sum();
-        first..first + COLLECTORS[collector].families.len()
+        static ALL: LazyLock<Vec<Range<usize>>> = LazyLock::new(|| {
+            let ends = COLLECTORS.iter().scan(0, |end, c| {
+                *end += c.families.len();
+                Some(*end - c.families.len()..*end)
+            });
+            ends.collect()
+        });
+        ALL[collector].clone()
     }
 }
 

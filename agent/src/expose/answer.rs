@@ -1,11 +1,8 @@
 //! Requests to answers: paths, who may ask, limits, compression.
 
-use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
@@ -16,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::flight::Flights;
 use super::negotiate;
+use super::pack::Packer;
 use super::pool::Pool;
 use super::serve::Unsent;
 use super::text::Format;
@@ -31,6 +29,7 @@ pub struct Exposition {
     /// Nothing where the scrape panicked.
     packed: Flights<Asked, Option<Result<Bytes, SelectionError>>>,
     pool: Pool,
+    packer: Packer,
     requests: Arc<Semaphore>,
     telemetry_path: String,
     gate: Option<Gate>,
@@ -70,6 +69,7 @@ impl Exposition {
             texts: Flights::default(),
             packed: Flights::default(),
             pool: Pool::default(),
+            packer: Packer::default(),
             requests: Arc::new(Semaphore::new(most)),
             telemetry_path,
             gate: None,
@@ -186,9 +186,9 @@ impl Exposition {
     }
 
     fn pack(&self, text: &[u8]) -> Bytes {
-        let mut encoder = GzEncoder::new(self.pool.take(), Compression::fast());
-        // Writing to memory does not fail.
-        self.pool.lend(encoder.write_all(text).and_then(|()| encoder.finish()).unwrap_or_default())
+        let mut packed = self.pool.take();
+        self.packer.pack(text, &mut packed);
+        self.pool.lend(packed)
     }
 
     fn other(&self, path: &str) -> Response<Full<Bytes>> {

@@ -49,7 +49,8 @@ pub fn families(
             too(out, format, description, samples, number, named, has_head);
         }
     }
-    for named in samples.named().filter(|named| Families::find(&named.name).is_none()) {
+    let is_shared = |named: &NamedFamily| shared.iter().any(|(_, other)| std::ptr::eq(*other, named));
+    for named in samples.named().filter(|named| !is_shared(named)) {
         if !named.samples.is_empty() {
             head(out, format, &named.name, named.kind, &named.help);
         }
