@@ -1,8 +1,11 @@
-//! Keeps who the pods are up to date: on a new cgroup at once, else every half minute.
+//! Keeps who the pods are up to date: at once when the kernel tells of a new cgroup, else every half minute.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use rustix::fd::OwnedFd;
+use tokio::io::unix::AsyncFd;
 
 use crate::health::Health;
 use crate::scrape::Scraper;
@@ -10,11 +13,11 @@ use crate::source::kubelet::{Kubelet, KubeletError};
 use crate::source::links;
 use crate::telemetry::Telemetry;
 
-/// How often new and ended cgroups are looked for; with watches this is one system call when there are none.
+/// How often new and ended cgroups are looked for where the kernel does not tell of them.
 const TICK: Duration = Duration::from_secs(1);
 /// For other than static pods the kubelet answers what the API server last said, which may change without a cgroup.
 const REFRESH: Duration = Duration::from_secs(30);
-/// While somebody is unknown, the kubelet is asked this often at the most.
+/// While somebody is unknown, the kubelet is asked this often at the most; what comes within that time is taken up together.
 const RETRY: Duration = Duration::from_millis(200);
 /// A kubelet that cannot answer is left alone for a while, but not for as long as one that can.
 const AFTER_ERROR: Duration = Duration::from_secs(2);
@@ -27,6 +30,15 @@ pub async fn run(
     telemetry: Arc<Telemetry>,
     health: Health,
 ) {
+    let (changed, changes) = on_scraper(&scraper, |s| {
+        s.refresh();
+        (s.changed(), s.changes())
+    });
+    #[expect(
+        deprecated,
+        reason = "unsound for what may close its handle by itself, which an `OwnedFd` does not"
+    )]
+    let mut changes = changes.and_then(|handle| AsyncFd::new(handle).ok());
     let mut asked: Option<Instant> = None;
     let mut last_error = String::new();
     // Of the tree when the kubelet was last asked: a container that has just started may look like a sandbox.
@@ -37,13 +49,9 @@ pub async fn run(
             // Before the kubelet is asked, which may take longer than a row is withheld.
             on_scraper(&scraper, |s| s.set_links(links::containers(&rootfs)));
         }
-        let wait = match (unknown > 0 || generation != asked_of, last_error.is_empty()) {
-            (true, true) => RETRY,
-            (_, false) => AFTER_ERROR,
-            (false, true) => REFRESH,
-        };
-        if asked.is_none_or(|at| at.elapsed() >= wait)
-            && let Some(kubelet) = &kubelet
+        let is_new = unknown > 0 || generation != asked_of;
+        if let Some(kubelet) = &kubelet
+            && asked.is_none_or(|at| at.elapsed() >= pause(is_new, &last_error))
         {
             asked = Some(Instant::now());
             asked_of = generation;
@@ -58,8 +66,39 @@ pub async fn run(
                 Err(error) => log_once(&mut last_error, &error),
             }
         }
-        let unknown = if unknown > 0 { on_scraper(&scraper, Scraper::refresh) } else { 0 };
-        tokio::time::sleep(if unknown > 0 { RETRY } else { TICK }).await;
+        let (unknown, is_watched) = on_scraper(&scraper, |s| (s.refresh(), s.is_watched()));
+        tokio::time::sleep(RETRY).await;
+        if unknown > 0 || (is_new && kubelet.is_some() && asked_of != generation && last_error.is_empty()) {
+            continue;
+        }
+        changes = changes.filter(|_| is_watched);
+        let most = if changes.is_some() { pause(false, &last_error) } else { TICK };
+        tokio::select! {
+            () = tokio::time::sleep(most) => {}
+            () = changed.notified() => {}
+            () = readable(changes.as_ref()) => {}
+        }
+    }
+}
+
+/// How long the kubelet is left alone.
+fn pause(is_new: bool, last_error: &str) -> Duration {
+    match (is_new, last_error.is_empty()) {
+        (true, true) => RETRY,
+        (_, false) => AFTER_ERROR,
+        (false, true) => REFRESH,
+    }
+}
+
+/// Waits for the kernel's word that something came or went; for ever where it does not tell.
+async fn readable(changes: Option<&AsyncFd<OwnedFd>>) {
+    match changes {
+        // What is told from here on counts as new: all that was told before is about to be taken up.
+        Some(handle) => match handle.readable().await {
+            Ok(mut ready) => ready.clear_ready(),
+            Err(_) => std::future::pending().await,
+        },
+        None => std::future::pending().await,
     }
 }
 

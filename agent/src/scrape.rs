@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use rustix::fd::OwnedFd;
 use rustix::io::Errno;
+use tokio::sync::Notify;
 
 use crate::collector::{
     self, COLLECTORS, CgroupCollector, Cgroups, CollectError, NodeCollector, Options, Run,
@@ -55,6 +57,7 @@ pub struct Scraper {
     buffer: Vec<u8>,
     wanted: Vec<bool>,
     crew: Crew,
+    changed: Arc<Notify>,
 }
 
 struct Running {
@@ -101,6 +104,7 @@ impl Scraper {
             buffer: Vec::new(),
             wanted: Vec::new(),
             crew: Crew::new(),
+            changed: Arc::default(),
         };
         scraper.set_plan(plan);
         scraper
@@ -142,6 +146,21 @@ impl Scraper {
         self.pods.set_links(links);
     }
 
+    /// Told of whenever a cgroup came or went.
+    pub fn changed(&self) -> Arc<Notify> {
+        self.changed.clone()
+    }
+
+    /// A handle that becomes readable when a cgroup comes or goes, as long as [`Self::is_watched`].
+    pub fn changes(&self) -> Option<OwnedFd> {
+        self.tree.changes()
+    }
+
+    /// Whether the kernel tells of new cgroups.
+    pub fn is_watched(&self) -> bool {
+        self.tree.is_watched()
+    }
+
     /// Changes whenever a cgroup came or went.
     pub fn generation(&self) -> u64 {
         self.tree.generation()
@@ -149,6 +168,7 @@ impl Scraper {
 
     /// Takes up new and ended cgroups; returns how many nobody has told of.
     pub fn refresh(&mut self) -> usize {
+        let before = self.tree.generation();
         self.tree_error = self.tree.refresh().err().map(|source| (self.tree.folder(), source));
         self.rows.update(&self.tree, &self.pods, &mut self.plan, self.plan_number, &self.sandbox_image);
         // A handle keeps its network namespace alive, so none is kept that nobody reads.
@@ -157,6 +177,9 @@ impl Scraper {
             false => self.networks.set(&HashMap::new()),
         }
         self.telemetry.set_tree(&self.tree, &self.networks, self.rows.withheld());
+        if self.tree.generation() != before {
+            self.changed.notify_one();
+        }
         self.rows.withheld()
     }
 

@@ -12,6 +12,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
+use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
 use super::Paths;
@@ -109,6 +110,7 @@ pub struct CgroupTree {
     free: Vec<usize>,
     by_path: HashMap<String, usize>,
     watcher: Watcher,
+    is_folder_watched: bool,
     ends: Ends,
     /// The slots of containers that are over, the first to end first.
     ended: VecDeque<usize>,
@@ -155,6 +157,7 @@ impl CgroupTree {
             free: Vec::new(),
             by_path: HashMap::new(),
             watcher: Watcher::new(),
+            is_folder_watched: false,
             ends: Ends::default(),
             ended: VecDeque::new(),
             missed_ends: 0,
@@ -226,6 +229,11 @@ impl CgroupTree {
         self.missed_ends
     }
 
+    /// A handle that becomes readable when a cgroup comes or goes; another one each time.
+    pub fn changes(&self) -> Option<OwnedFd> {
+        self.watcher.handle()
+    }
+
     /// Takes up what came and went since the last time.
     ///
     /// # Errors
@@ -237,6 +245,12 @@ impl CgroupTree {
         }
         if !self.above.is_empty() {
             fs::metadata(self.folder()).map_err(errno)?;
+        }
+        if !self.is_folder_watched
+            && let Some(root) = self.by_path.get("/")
+        {
+            self.watcher.add(&self.folder(), *root);
+            self.is_folder_watched = true;
         }
         self.find_kubepods();
         let changed = if self.watcher.is_complete() { self.watcher.changed() } else { None };
@@ -315,7 +329,7 @@ impl CgroupTree {
         file_path(&self.mount, self.version, cgroup, file)
     }
 
-    /// The root above is not watched, so the kubelet's first cgroup is looked at each time.
+    /// The kubelet's first cgroup, which may be made anew while nothing below tells of it.
     fn find_kubepods(&mut self) {
         for name in ["kubepods.slice", "kubepods"] {
             let path = format!("{}/{name}", self.above);

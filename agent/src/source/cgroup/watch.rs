@@ -34,6 +34,11 @@ impl Watcher {
         self.inotify.is_some() && !self.incomplete
     }
 
+    /// Another handle on the kernel's word, which can be read when there is any.
+    pub(super) fn handle(&self) -> Option<OwnedFd> {
+        self.inotify.as_ref()?.try_clone().ok()
+    }
+
     /// Watches the directory of a slot; watching it again changes nothing.
     pub(super) fn add(&mut self, directory: &Path, slot: usize) {
         let Some(inotify) = &self.inotify else { return };
