@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::instance::Instance;
 use crate::kubectl::Kubectl;
@@ -133,6 +134,22 @@ impl ControlPlane {
             self.component(KUBERNETES.program(name)?, name, &arguments)?;
         }
         Ok(())
+    }
+
+    /// Lets nobody hear from the API server until [`ControlPlane::resume`]: to whoever asks it is down.
+    pub fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// The end of [`ControlPlane::pause`].
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let server = self.components.iter().find(|it| it.name() == "kube-apiserver");
+        let pid = server.and_then(|it| Pid::from_raw(i32::try_from(it.pid()).ok()?));
+        kill_process(pid.context("no API server")?, signal).context("cannot signal the API server")
     }
 
     /// Fails when one of its programs has ended.

@@ -44,7 +44,7 @@ impl Node {
         let name = format!("node{number}");
         let address = instance.node_address(number);
         let folder = instance.folder().join(&name);
-        for part in ["lib/kubelet", "lib/containerd", "lib/cni", "log", "cni", "images"] {
+        for part in ["lib/kubelet", "lib/containerd", "lib/cni", "log", "cni", "images", "static-pods"] {
             let part = folder.join(part);
             fs::create_dir_all(&part).with_context(|| format!("cannot create {}", part.display()))?;
         }
@@ -290,6 +290,7 @@ fn configure(
             "clusterDNS": ["10.96.0.10"],
             "clusterDomain": "cluster.local",
             "resolvConf": folder.join("resolv.conf"),
+            "staticPodPath": folder.join("static-pods"),
             "volumePluginDir": "/var/lib/kubelet/volume-plugins",
             "maxPods": 200,
             "serializeImagePulls": false,

@@ -8,6 +8,9 @@
 #[path = "e2e/chart.rs"]
 mod chart;
 #[cfg(target_os = "linux")]
+#[path = "e2e/churn.rs"]
+mod churn;
+#[cfg(target_os = "linux")]
 #[path = "e2e/emergency.rs"]
 mod emergency;
 #[cfg(target_os = "linux")]
@@ -68,6 +71,7 @@ const TESTS: &[Test] = &[
     test!(restart::nothing_changes_when_the_operator_is_killed_and_restarted),
     test!(restart::nothing_changes_when_the_agents_container_is_killed_and_restarted),
     test!(restart::an_agent_that_restarts_while_the_operator_is_away_keeps_what_was_last_good),
+    test!(churn::containers_that_come_and_go_are_shown_as_long_as_they_live_and_under_their_own_names),
     // From here on with the chart, since these remove what the ones before share.
     test!(chart::the_chart_installs_and_its_agents_expose_pods),
     test!(chart::a_policy_acts_through_the_chart_and_survives_upgrade_rollback_and_uninstall),

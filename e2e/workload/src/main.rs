@@ -1,4 +1,4 @@
-//! What sample pods do: wait, burn processor time, hold memory or write to a file, until SIGTERM.
+//! What sample pods do: wait, burn processor time, hold memory or write to a file, until SIGTERM; or end by themselves.
 
 use std::fs::File;
 use std::io::{Seek as _, Write as _};
@@ -25,7 +25,7 @@ fn main() -> Result<()> {
         Some("write") => {
             write(&ended, &option::<String>(&arguments, "--path")?, option(&arguments, "--bytes-per-second")?)
         }
-        Some("quit") => Ok(()),
+        Some("quit") => quit(&ended, &arguments),
         Some(other) => bail!("unknown mode `{other}`: pause, burn, memory, write or quit"),
     }
 }
@@ -34,6 +34,19 @@ fn pause() -> Result<()> {
     // `forever` blocks without any timer, so that an idle pod is really idle.
     Signals::new([SIGINT, SIGTERM])?.forever().next();
     Ok(())
+}
+
+/// Ends by itself: with `--code`, and after `--milliseconds`, where these are given.
+fn quit(ended: &AtomicBool, arguments: &[String]) -> Result<()> {
+    let or_zero = |name: &str| match arguments.iter().any(|argument| argument == name) {
+        true => option(arguments, name),
+        false => Ok(0),
+    };
+    let (start, life) = (Instant::now(), Duration::from_millis(or_zero("--milliseconds")?));
+    while start.elapsed() < life && !ended.load(Ordering::Relaxed) {
+        sleep(life.saturating_sub(start.elapsed()).min(Duration::from_millis(20)));
+    }
+    std::process::exit(i32::try_from(or_zero("--code")?).context("--code is too large")?)
 }
 
 /// Computes for its share of each tenth of a second, so many thousandths of one processor.
