@@ -32,6 +32,7 @@ pub struct Telemetry {
     cgroups_watched: IntGauge,
     handles: IntGauge,
     withheld: IntGauge,
+    truncated: IntGauge,
     ended: IntGauge,
     missed_ends: IntCounter,
     kubelet_up: IntGauge,
@@ -109,6 +110,11 @@ impl Telemetry {
                 &registry,
                 "rows_withheld",
                 "Cgroups that are not exposed yet: whose they are is unknown.",
+            )?,
+            truncated: int_gauge(
+                &registry,
+                "cgroups_truncated",
+                "Cgroups that are left out, not counting those below them, because there are too many.",
             )?,
             ended: int_gauge(
                 &registry,
@@ -273,6 +279,7 @@ impl Telemetry {
         self.cgroups_watched.set(i64::from(tree.is_watched()));
         self.handles.set((tree.budget().open() + networks.open()) as i64);
         self.withheld.set(withheld as i64);
+        self.truncated.set(tree.truncated() as i64);
         self.ended.set(tree.ended() as i64);
         self.missed_ends.inc_by(tree.missed_ends().saturating_sub(self.missed_ends.get()));
     }

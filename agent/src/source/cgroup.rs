@@ -2,13 +2,11 @@
 
 mod ends;
 mod file;
+mod follow;
 mod name;
 mod watch;
 
 use std::collections::{HashMap, VecDeque};
-use std::fs;
-use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -115,20 +113,15 @@ pub struct CgroupTree {
     /// The slots of containers that are over, the first to end first.
     ended: VecDeque<usize>,
     missed_ends: u64,
+    /// How many cgroups there may be, and of the directories that have more, how many more.
+    most: usize,
+    left_out: HashMap<usize, usize>,
     budget: HandleBudget,
     generation: u64,
 }
 
-fn errno(error: io::Error) -> Errno {
-    Errno::from_io_error(&error).unwrap_or(Errno::IO)
-}
-
-/// ENODEV, as the standard library gives it.
-const NODEV: i32 = Errno::NODEV.raw_os_error();
-/// How long the counters of a container that is over are told: for two scrapes a minute apart, whoever scrapes.
-const TOLD_AFTER_END: Duration = Duration::from_secs(120);
-/// Of how many such containers.
-const MOST_ENDED: usize = 1000;
+/// Far more than a kubelet starts pods for; a bound on what a scrape costs, whatever somebody does with cgroups.
+const MOST_CGROUPS: usize = 20_000;
 /// How long a new cgroup may lack files that it will have.
 const BEING_MADE: Duration = Duration::from_secs(10);
 
@@ -161,6 +154,8 @@ impl CgroupTree {
             ends: Ends::default(),
             ended: VecDeque::new(),
             missed_ends: 0,
+            most: MOST_CGROUPS,
+            left_out: HashMap::new(),
             budget,
             generation: 0,
         }
@@ -229,40 +224,14 @@ impl CgroupTree {
         self.missed_ends
     }
 
+    /// How many cgroups are left out, not counting what is below them, since there are too many.
+    pub fn truncated(&self) -> usize {
+        self.left_out.values().sum()
+    }
+
     /// A handle that becomes readable when a cgroup comes or goes; another one each time.
     pub fn changes(&self) -> Option<OwnedFd> {
         self.watcher.handle()
-    }
-
-    /// Takes up what came and went since the last time.
-    ///
-    /// # Errors
-    /// When there is no cgroup file system in [`Self::folder`], or not the cgroup that the kubelet's are said to be below.
-    pub fn refresh(&mut self) -> Result<(), Errno> {
-        if !self.by_path.contains_key("/") {
-            let metadata = fs::metadata(&self.directories).map_err(errno)?;
-            self.insert("/".to_owned(), CgroupKind::Root, &metadata);
-        }
-        if !self.above.is_empty() {
-            fs::metadata(self.folder()).map_err(errno)?;
-        }
-        if !self.is_folder_watched
-            && let Some(root) = self.by_path.get("/")
-        {
-            self.watcher.add(&self.folder(), *root);
-            self.is_folder_watched = true;
-        }
-        self.find_kubepods();
-        let changed = if self.watcher.is_complete() { self.watcher.changed() } else { None };
-        let mut dirty = changed.unwrap_or_else(|| self.directories_of_pods());
-        dirty.extend(self.gone_parents());
-        dirty.sort_unstable();
-        dirty.dedup();
-        while let Some(slot) = dirty.pop() {
-            dirty.extend(self.rescan(slot));
-        }
-        self.forget_ended(Instant::now());
-        Ok(())
     }
 
     /// Reads a file of the cgroup in a slot into the buffer.
@@ -327,183 +296,6 @@ impl CgroupTree {
     pub fn file_path(&self, slot: usize, file: CgroupFile) -> PathBuf {
         let cgroup = self.slots.get(slot).and_then(Option::as_ref).map_or("", |c| c.path.as_str());
         file_path(&self.mount, self.version, cgroup, file)
-    }
-
-    /// The kubelet's first cgroup, which may be made anew while nothing below tells of it.
-    fn find_kubepods(&mut self) {
-        for name in ["kubepods.slice", "kubepods"] {
-            let path = format!("{}/{name}", self.above);
-            let metadata = fs::metadata(below(&self.directories, &path)).ok();
-            if let Some(slot) = self.by_path.get(&path).copied() {
-                let inode = self.slots[slot].as_ref().map(|c| c.inode);
-                if metadata.as_ref().map(|m| m.ino()) == inode {
-                    return;
-                }
-                self.remove(slot);
-            }
-            if let Some(metadata) = metadata {
-                let mut dirty = vec![self.insert(path, CgroupKind::Slice, &metadata)];
-                while let Some(slot) = dirty.pop() {
-                    dirty.extend(self.rescan(slot));
-                }
-                return;
-            }
-        }
-    }
-
-    fn directories_of_pods(&self) -> Vec<usize> {
-        self.iter()
-            .filter(|(_, c)| matches!(c.kind, CgroupKind::Slice | CgroupKind::Pod { .. }))
-            .map(|(i, _)| i)
-            .collect()
-    }
-
-    fn gone_parents(&self) -> Vec<usize> {
-        let gone = |slot: &usize| self.slots[*slot].as_ref().is_none_or(|c| c.gone);
-        self.iter().filter(|(_, c)| c.gone || c.children.iter().any(gone)).map(|(i, _)| i).collect()
-    }
-
-    /// Compares a directory with what is known of it; returns the slots of new directories, whose own are to be read.
-    fn rescan(&mut self, slot: usize) -> Vec<usize> {
-        let Some(cgroup) = self.slots.get(slot).and_then(Option::as_ref) else { return Vec::new() };
-        if matches!(cgroup.kind, CgroupKind::Root | CgroupKind::Container { .. }) {
-            return Vec::new();
-        }
-        let parent = cgroup.path.clone();
-        let directory = below(&self.directories, &parent);
-        self.watcher.add(&directory, slot);
-        let entries = match fs::read_dir(&directory) {
-            Ok(entries) => entries,
-            Err(error) => {
-                // Out of handles, for one, is no reason to forget who is there.
-                if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(NODEV) {
-                    self.remove(slot);
-                }
-                return Vec::new();
-            }
-        };
-        let mut found = Vec::new();
-        for entry in entries.flatten() {
-            if !entry.file_type().is_ok_and(|t| t.is_dir()) {
-                continue;
-            }
-            let Some(kind) = name::kind(&entry.file_name(), slot) else { continue };
-            let (Ok(metadata), Some(name)) =
-                (entry.metadata(), entry.file_name().to_str().map(str::to_owned))
-            else {
-                continue;
-            };
-            found.push((format!("{parent}/{name}"), kind, metadata));
-        }
-        // A controller that was switched on since has new files here.
-        if let Some(cgroup) = &mut self.slots[slot] {
-            cgroup
-                .files
-                .iter_mut()
-                .filter(|f| matches!(f, KeptFile::Absent))
-                .for_each(|f| *f = KeptFile::Closed);
-        }
-        let known = self.slots[slot].as_ref().map(|c| c.children.clone()).unwrap_or_default();
-        for child in known {
-            let still = self.slots[child].as_ref().is_some_and(|c| {
-                !c.gone && found.iter().any(|(path, _, m)| *path == c.path && m.ino() == c.inode)
-            });
-            if !still {
-                self.remove(child);
-            }
-        }
-        let paths: Vec<_> = found.iter().map(|(path, ..)| path.clone()).collect();
-        let mut new = Vec::new();
-        for (path, kind, metadata) in found {
-            if !self.by_path.contains_key(&path) {
-                let child = self.insert(path, kind, &metadata);
-                new.push(child);
-            }
-        }
-        let children = paths.iter().filter_map(|path| self.by_path.get(path).copied()).collect();
-        if let Some(cgroup) = &mut self.slots[slot] {
-            cgroup.children = children;
-        }
-        new
-    }
-
-    fn insert(&mut self, path: String, kind: CgroupKind, metadata: &fs::Metadata) -> usize {
-        let cgroup = Cgroup {
-            path: path.clone(),
-            kind,
-            inode: metadata.ino(),
-            started: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
-            seen: Instant::now(),
-            files: Default::default(),
-            children: Vec::new(),
-            gone: false,
-            end: None,
-        };
-        if self.version == Version::V2 && matches!(cgroup.kind, CgroupKind::Container { .. }) {
-            self.ends.watch(&below(&self.directories, &cgroup.path), cgroup.inode);
-        }
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            self.slots.len() - 1
-        });
-        self.slots[slot] = Some(cgroup);
-        self.by_path.insert(path, slot);
-        self.generation += 1;
-        slot
-    }
-
-    fn remove(&mut self, slot: usize) {
-        // Before their pod, by whose UID a container that is over is known.
-        let children = self.slots[slot].as_mut().map(|c| std::mem::take(&mut c.children));
-        for child in children.unwrap_or_default() {
-            self.remove(child);
-        }
-        let Some(mut cgroup) = self.slots[slot].take() else { return };
-        for file in &mut cgroup.files {
-            file.close(&self.budget);
-        }
-        self.watcher.remove(slot);
-        self.by_path.remove(&cgroup.path);
-        // The slot may be another's soon, who is no child of this parent.
-        let parent = cgroup.path.rsplit_once('/').and_then(|(parent, _)| self.by_path.get(parent).copied());
-        if let Some(parent) = parent.and_then(|p| self.slots[p].as_mut()) {
-            parent.children.retain(|child| *child != slot);
-        }
-        self.generation += 1;
-        cgroup.end = self.end_of(&cgroup);
-        if cgroup.end.is_none() {
-            self.free.push(slot);
-            return;
-        }
-        cgroup.gone = false;
-        self.slots[slot] = Some(cgroup);
-        self.ended.push_back(slot);
-    }
-
-    fn end_of(&mut self, cgroup: &Cgroup) -> Option<End> {
-        let CgroupKind::Container { pod, .. } = cgroup.kind else { return None };
-        let Some(CgroupKind::Pod { uid }) = self.slots[pod].as_ref().map(|p| &p.kind) else { return None };
-        // Of v1 the kernel tells nothing (Documentation/admin-guide/cgroup-v1/cgroups.rst).
-        if self.version == Version::V1 {
-            return None;
-        }
-        let texts = self.ends.take(cgroup.inode);
-        self.missed_ends += u64::from(texts.is_none());
-        Some(End { at: Instant::now(), uid: uid.clone(), texts: texts? })
-    }
-
-    fn forget_ended(&mut self, now: Instant) {
-        while let Some(slot) = self.ended.front().copied() {
-            let end = self.slots[slot].as_ref().and_then(|c| c.end.as_ref());
-            let is_told = end.is_some_and(|end| now.duration_since(end.at) < TOLD_AFTER_END);
-            if is_told && self.ended.len() <= MOST_ENDED {
-                return;
-            }
-            self.ended.pop_front();
-            self.slots[slot] = None;
-            self.free.push(slot);
-            self.generation += 1;
-        }
     }
 }
 

@@ -1,5 +1,8 @@
 //! The tree follows what comes and goes below it.
 
+use std::fs;
+
+use super::follow::TOLD_AFTER_END;
 use super::*;
 
 struct Node(PathBuf);
@@ -186,4 +189,49 @@ fn a_container_whose_end_nobody_saw_is_counted_as_missed() {
     node.remove(&cgroup);
     tree.refresh().unwrap();
     assert_eq!((tree.ended(), tree.missed_ends()), (0, 1));
+}
+
+#[test]
+fn no_more_cgroups_are_taken_up_than_may_be_until_there_is_room() {
+    let node = Node::new("most");
+    for pod in ["poda", "podb", "podc"] {
+        node.add(&format!("{pod}/{}", container(1)));
+    }
+    let mut tree = node.tree();
+    assert_eq!((tree.iter().count(), tree.truncated()), (9, 0));
+    node.add("besteffort/podd");
+    node.add("besteffort/pode");
+    tree.most = 10;
+    tree.refresh().unwrap();
+    assert_eq!((tree.iter().count(), tree.truncated()), (10, 1));
+    node.remove("poda");
+    tree.refresh().unwrap();
+    tree.refresh().unwrap();
+    assert_eq!((tree.iter().count(), tree.truncated()), (9, 0));
+}
+
+#[test]
+fn five_thousand_cgroups_come_and_go_and_leave_no_handle() {
+    let node = Node::new("thousands");
+    let mut tree = node.tree();
+    for round in 0..2 {
+        for pod in 0..1250 {
+            for n in 0..3 {
+                node.add(&format!("pod{round}-{pod}/{}", container(n)));
+            }
+        }
+        tree.refresh().unwrap();
+        assert_eq!((tree.iter().count(), tree.truncated()), (5003, 0));
+        let slots: Vec<_> = tree.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let _ = tree.read(slot, CgroupFile::MemoryCurrent, &mut Vec::new());
+        }
+        // Past the budget files are opened for each read.
+        assert_eq!(tree.budget().open(), 100);
+        for pod in 0..1250 {
+            node.remove(&format!("pod{round}-{pod}"));
+        }
+        tree.refresh().unwrap();
+        assert_eq!((tree.iter().count(), tree.budget().open(), tree.slots().len()), (3, 0, 5003));
+    }
 }
