@@ -17,6 +17,7 @@ mod container_pressure;
 mod container_processes;
 mod container_spec;
 mod container_state;
+mod container_storage;
 mod cpu;
 mod cpu_vulnerabilities;
 mod cpufreq;
@@ -35,6 +36,7 @@ mod interrupts;
 mod ipvs;
 mod kernel_hung;
 mod ksmd;
+mod kubelet_volumes;
 mod lnstat;
 mod loadavg;
 mod logind;
@@ -89,11 +91,13 @@ use protocol::{Capabilities, CollectorCapability, NodeFacts};
 use rustix::io::Errno;
 
 use crate::metric::{FamilyDesc, NamedDesc, Writer};
+use crate::scrape::Part;
 use crate::source::Paths;
 use crate::source::cgroup::{Cgroup, CgroupFile, CgroupKind, CgroupTree, ReadError, Version};
 use crate::source::file::FileError;
 use crate::source::network::Networks;
 use crate::source::text::only_number;
+use crate::storage::Storage;
 
 pub use crate::option::{OptionDesc, OptionKind, Options, Pattern};
 
@@ -181,6 +185,8 @@ pub const COLLECTORS: &[&Collector] = &[
     &container_processes::COLLECTOR,
     &container_spec::COLLECTOR,
     &container_state::COLLECTOR,
+    &container_storage::COLLECTOR,
+    &kubelet_volumes::COLLECTOR,
     &machine::COLLECTOR,
 ];
 
@@ -218,6 +224,13 @@ pub enum Run {
     Cgroups {
         /// Makes it ready to run with options that have been checked.
         start: fn(&Paths, &Options) -> Box<dyn CgroupCollector>,
+    },
+    /// What the kubelet last said of storage; it is asked once a minute while somebody scrapes this.
+    Storage {
+        /// Where its series are exposed.
+        part: Part,
+        /// Writes them.
+        collect: fn(&Storage, &mut Writer<'_>),
     },
 }
 

@@ -25,7 +25,7 @@ const AFTER_ERROR: Duration = Duration::from_secs(2);
 /// Runs until the program ends.
 pub async fn run(
     scraper: Arc<Mutex<Scraper>>,
-    kubelet: Option<Kubelet>,
+    kubelet: Option<Arc<Kubelet>>,
     rootfs: PathBuf,
     telemetry: Arc<Telemetry>,
     health: Health,

@@ -21,17 +21,44 @@ impl Health {
     /// The kubelet answered, or did not. Only a refusal is for somebody else to mend, and only an answer says that it
     /// was.
     pub fn kubelet(&self, answer: Result<(), &KubeletError>) {
-        let findings = match answer {
-            Ok(()) => Vec::new(),
+        let finding = match answer {
+            Ok(()) => None,
             Err(error) => match error.refusal() {
-                Some(message) => {
-                    vec![Finding { field: String::new(), reason: KUBELET_REFUSED.to_owned(), message }]
-                }
+                Some(message) => Some(refused(message)),
                 None => return,
             },
         };
+        self.set(|known| finding.into_iter().chain(of_stats(known)).collect());
+    }
+
+    /// The same of what it is asked about storage.
+    pub fn kubelet_stats(&self, answer: Result<(), &KubeletError>) {
+        let finding = match answer {
+            Ok(()) => None,
+            // A token that is not taken is told of where pods are asked for.
+            Err(error @ KubeletError::Forbidden { .. }) => error.refusal().map(refused),
+            Err(_) => return,
+        };
+        self.set_stats(finding);
+    }
+
+    /// It is not asked about storage any more.
+    pub fn kubelet_stats_unasked(&self) {
+        self.set_stats(None);
+    }
+
+    fn set_stats(&self, finding: Option<Finding>) {
+        // As long as it is not known whether pods are told, this alone would say that they are.
+        if finding.is_none() && self.0.borrow().is_none() {
+            return;
+        }
+        self.set(|known| known.iter().filter(|f| !is_of_stats(f)).cloned().chain(finding).collect());
+    }
+
+    /// Before the kubelet was asked for its pods, nothing is known but what it refuses.
+    fn set(&self, change: impl FnOnce(&[Finding]) -> Vec<Finding>) {
         self.0.send_if_modified(|known| {
-            let findings = Some(findings);
+            let findings = Some(change(known.as_deref().unwrap_or_default()));
             let is_new = *known != findings;
             *known = findings;
             is_new
@@ -42,6 +69,18 @@ impl Health {
     pub fn subscribe(&self) -> watch::Receiver<Option<Vec<Finding>>> {
         self.0.subscribe()
     }
+}
+
+fn refused(message: String) -> Finding {
+    Finding { field: String::new(), reason: KUBELET_REFUSED.to_owned(), message }
+}
+
+fn is_of_stats(finding: &Finding) -> bool {
+    finding.message.contains("`nodes/stats`")
+}
+
+fn of_stats(known: &[Finding]) -> impl Iterator<Item = Finding> {
+    known.iter().filter(|finding| is_of_stats(finding)).cloned()
 }
 
 #[cfg(test)]
@@ -73,6 +112,27 @@ mod tests {
         assert_eq!(known(&health), Some(refused));
         health.kubelet(Err(&KubeletError::Unauthorized { url: url() }));
         assert!(known(&health).unwrap()[0].contains("401"));
+        health.kubelet(Ok(()));
+        assert_eq!(known(&health), Some(vec![]));
+    }
+
+    #[test]
+    fn what_the_kubelet_says_of_storage_is_refused_and_mended_by_itself() {
+        let health = Health::new(true);
+        let url = "https://node:10250/stats/summary".to_owned();
+        let forbidden = KubeletError::Forbidden { url, body: "no".to_owned() };
+        health.kubelet(Ok(()));
+        health.kubelet_stats(Err(&forbidden));
+        let refused = known(&health).unwrap();
+        assert!(refused.len() == 1 && refused[0].contains("`get` on `nodes/stats`"), "{refused:?}");
+        health.kubelet(Ok(()));
+        assert_eq!(known(&health), Some(refused));
+        health.kubelet(Err(&KubeletError::Unauthorized { url: self::url() }));
+        assert_eq!(known(&health).unwrap().len(), 2);
+        health.kubelet_stats(Ok(()));
+        assert!(known(&health).unwrap()[0].contains("401"));
+        health.kubelet_stats(Err(&forbidden));
+        health.kubelet_stats_unasked();
         health.kubelet(Ok(()));
         assert_eq!(known(&health), Some(vec![]));
     }

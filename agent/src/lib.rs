@@ -15,12 +15,14 @@ pub mod subscribe;
 pub mod collector;
 pub mod devices;
 pub mod follow_pods;
+pub mod follow_stats;
 pub mod health;
 pub mod metric;
 pub mod option;
 pub mod pods;
 pub mod scrape;
 pub mod source;
+pub mod storage;
 pub mod transform;
 
 pub mod compare;

@@ -7,6 +7,7 @@ use agent::config::Config;
 use agent::expose::{Exposition, Listener, WebConfig, serve};
 use agent::flags::{Flags, Invocation};
 use agent::follow_pods;
+use agent::follow_stats;
 use agent::health::Health;
 use agent::last_good::LastGood;
 use agent::log;
@@ -94,11 +95,14 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         tokio::spawn(subscription.run(verdicts));
     }
 
-    let kubelet = flags.kubelet.clone().map(Kubelet::new).transpose()?;
+    let kubelet = flags.kubelet.clone().map(Kubelet::new).transpose()?.map(Arc::new);
     if flags.kubelet.as_ref().is_some_and(|k| k.insecure_skip_verify) {
         tracing::warn!(
             "--kubelet.insecure-skip-verify: whoever answers at the kubelet's address is believed"
         );
+    }
+    if let Some(kubelet) = kubelet.clone() {
+        tokio::spawn(follow_stats::run(scraper.clone(), kubelet, telemetry.clone(), health.clone()));
     }
     let rootfs = flags.paths.rootfs.clone();
     tokio::spawn(follow_pods::run(scraper.clone(), kubelet, rootfs, telemetry.clone(), health));

@@ -3,6 +3,7 @@
 mod blocking;
 mod crew;
 mod part;
+mod runner;
 mod selection;
 
 use std::collections::HashMap;
@@ -14,9 +15,7 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use tokio::sync::Notify;
 
-use crate::collector::{
-    self, COLLECTORS, CgroupCollector, Cgroups, CollectError, NodeCollector, Options, Run,
-};
+use crate::collector::{self, COLLECTORS, Cgroups, CollectError, Options, Run};
 use crate::expose::text::{self, Format};
 use crate::metric::{Samples, families};
 use crate::plan::{Families, NODE_VIEW, Plan, PlannedCollector};
@@ -24,14 +23,16 @@ use crate::pods::PodIndex;
 use crate::source::Paths;
 use crate::source::cgroup::CgroupTree;
 use crate::source::file::HandleBudget;
-use crate::source::kubelet::Pod;
+use crate::source::kubelet::{Pod, StatsSummary};
 use crate::source::links::LinkedContainer;
 use crate::source::network::Networks;
+use crate::storage::{Demand, Storage};
 use crate::telemetry::Telemetry;
 use crate::transform::Rows;
 use blocking::Blocking;
 use crew::Crew;
 pub use part::Part;
+use runner::Runner;
 pub use selection::{Selection, SelectionError};
 
 families! {
@@ -52,6 +53,7 @@ pub struct Scraper {
     tree_error: Option<(PathBuf, Errno)>,
     networks: Networks,
     pods: PodIndex,
+    storage: Storage,
     rows: Rows,
     samples: Samples,
     buffer: Vec<u8>,
@@ -66,12 +68,6 @@ struct Running {
     collector: Runner,
     /// How many seconds it took this time, and whether it did all of its work; nothing where it was not asked.
     took: Option<(f64, bool)>,
-}
-
-enum Runner {
-    Node(Box<dyn NodeCollector>),
-    Blocking(Box<Blocking>),
-    Cgroups(Box<dyn CgroupCollector>),
 }
 
 impl Scraper {
@@ -99,6 +95,7 @@ impl Scraper {
             tree_error: None,
             networks,
             pods: PodIndex::default(),
+            storage: Storage::default(),
             rows: Rows::default(),
             samples: Samples::new(Families::count() + FAMILIES.len()),
             buffer: Vec::new(),
@@ -159,6 +156,16 @@ impl Scraper {
     /// Whether the kernel tells of new cgroups.
     pub fn is_watched(&self) -> bool {
         self.tree.is_watched()
+    }
+
+    /// Takes up what the kubelet says of storage.
+    pub fn set_stats(&mut self, summary: StatsSummary, came: Instant) {
+        self.storage.set(summary, came);
+    }
+
+    /// Raised whenever somebody scrapes what the kubelet is asked about storage for.
+    pub fn storage_demand(&self) -> Arc<Demand> {
+        self.storage.demand().clone()
     }
 
     /// Changes whenever a cgroup came or went.
@@ -232,7 +239,7 @@ impl Scraper {
 
     fn gather_selected(&mut self, part: Part, selection: Selection) {
         self.samples.clear();
-        if part.has_cgroups() && self.running.iter().any(|r| matches!(r.collector, Runner::Cgroups(_))) {
+        if self.running.iter().any(|r| r.collector.is_of_pods() && r.collector.is_of(part)) {
             self.refresh();
         }
         // Those that can block begin at once, on other threads, and are waited for when the others are done.
@@ -263,11 +270,7 @@ impl Scraper {
 
     fn is_asked(&self, i: usize, part: Part, selection: Selection) -> bool {
         let Running { index, collector, .. } = &self.running[i];
-        let is_of_part = match collector {
-            Runner::Cgroups(_) => part.has_cgroups(),
-            Runner::Node(_) | Runner::Blocking(_) => part.has_node(),
-        };
-        is_of_part && selection.has(*index)
+        collector.is_of(part) && selection.has(*index)
     }
 
     /// Writes what was gathered.
@@ -308,9 +311,9 @@ impl Scraper {
         let Running { index, collector, .. } = &self.running[i];
         self.wanted.clear();
         for family in Families::of(*index) {
-            self.wanted.push(match collector {
-                Runner::Cgroups(_) => self.rows.wants(&self.plan, family),
-                _ => self.plan.view(NODE_VIEW).exposes[family],
+            self.wanted.push(match collector.has_rows() {
+                true => self.rows.wants(&self.plan, family),
+                false => self.plan.view(NODE_VIEW).exposes[family],
             });
         }
         self.wanted.contains(&true) || !COLLECTORS[*index].named.is_empty()
@@ -318,6 +321,10 @@ impl Scraper {
 
     fn collect(&mut self, i: usize) {
         let is_wanted = self.is_wanted(i);
+        if is_wanted && matches!(self.running[i].collector, Runner::Storage { .. }) {
+            self.storage.demand().raise();
+            self.storage.update(&self.tree, &self.pods, Instant::now());
+        }
         let Running { index, collector, .. } = &mut self.running[i];
         let (description, base) = (COLLECTORS[*index], Families::of(*index).start);
         let started = Instant::now();
@@ -346,6 +353,10 @@ impl Scraper {
                     Cgroups::new(&mut self.tree, &mut self.networks, &self.plan.facts().node, buffer);
                 caught(|| collector.collect(&mut cgroups, &mut samples.writer(base, wanted)))
             }
+            Runner::Storage { collect, .. } => caught(|| {
+                collect(&self.storage, &mut samples.writer(base, wanted));
+                Ok(())
+            }),
         };
         let seconds = seconds.unwrap_or_else(|| started.elapsed().as_secs_f64());
         match &result {
@@ -353,7 +364,9 @@ impl Scraper {
             Err(error) => self.telemetry.collector_failed(description.name, error),
         }
         match collector {
-            Runner::Cgroups(_) => self.telemetry.collected(description.name, seconds, result.is_ok()),
+            collector if collector.is_of_pods() => {
+                self.telemetry.collected(description.name, seconds, result.is_ok());
+            }
             _ => self.running[i].took = Some((seconds, result.is_ok())),
         }
     }
@@ -379,6 +392,7 @@ impl Scraper {
         let collector = COLLECTORS[index];
         match collector.run {
             Run::Cgroups { start } => Runner::Cgroups(start(&self.paths, options)),
+            Run::Storage { part, collect } => Runner::Storage { part, collect },
             Run::Node { start, can_block: false } => Runner::Node(start(&self.paths, options)),
             Run::Node { start, can_block: true } => {
                 // One that ran with other options still waits, and another would wait beside it.

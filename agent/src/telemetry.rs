@@ -3,6 +3,7 @@
 mod exporter;
 
 use std::sync::Mutex;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
@@ -38,6 +39,8 @@ pub struct Telemetry {
     kubelet_up: IntGauge,
     kubelet_pods: IntGauge,
     kubelet_errors: IntCounterVec,
+    kubelet_stats: IntGaugeVec,
+    kubelet_stats_time: GaugeVec,
     operator_connected: IntGauge,
     snapshots: IntCounterVec,
     policies: IntGaugeVec,
@@ -139,6 +142,22 @@ impl Telemetry {
                 "kubelet_errors_total",
                 "Requests to the kubelet that failed.",
                 &["reason"],
+            )?,
+            kubelet_stats: int_gauge_vec(
+                &registry,
+                "kubelet_stats_up",
+                "Whether the kubelet's last answer about storage could be used; absent while it is not asked.",
+                &[],
+            )?,
+            kubelet_stats_time: register(
+                &registry,
+                GaugeVec::new(
+                    opts(
+                        "kubelet_stats_timestamp_seconds",
+                        "When the answer about storage came that is exposed, for five minutes at most; absent before.",
+                    ),
+                    &[],
+                )?,
             )?,
             operator_connected: int_gauge(&registry, "operator_connected", "Whether an operator is heard.")?,
             snapshots: int_counter_vec(
@@ -291,6 +310,23 @@ impl Telemetry {
             Ok(pods) => self.kubelet_pods.set(pods as i64),
             Err(error) => self.kubelet_errors.with_label_values(&[error.reason()]).inc(),
         }
+    }
+
+    /// The kubelet answered about storage, or did not.
+    pub fn kubelet_stats(&self, answer: Result<(), &KubeletError>) {
+        self.kubelet_stats.with_label_values::<&str>(&[]).set(i64::from(answer.is_ok()));
+        match answer {
+            Ok(()) => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                self.kubelet_stats_time.with_label_values::<&str>(&[]).set(now.as_secs_f64());
+            }
+            Err(error) => self.kubelet_errors.with_label_values(&[error.reason()]).inc(),
+        }
+    }
+
+    /// The kubelet is not asked about storage any more.
+    pub fn kubelet_stats_unasked(&self) {
+        self.kubelet_stats.reset();
     }
 
     /// An operator is heard, or not any more.

@@ -12,3 +12,8 @@ pub use mutation::mutations;
 pub fn pod_list(bytes: &[u8]) {
     let _ = agent::source::kubelet::parse(bytes);
 }
+
+/// What the kubelet says of storage.
+pub fn stats_summary(bytes: &[u8]) {
+    let _ = agent::source::kubelet::StatsSummary::parse(bytes);
+}

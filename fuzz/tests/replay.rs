@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use fuzz::{Machine, mutations, pod_list};
+use fuzz::{Machine, mutations, pod_list, stats_summary};
 
 fn recorded() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../agent/fixtures");
@@ -33,6 +33,15 @@ fn no_file_of_a_node_makes_a_collector_panic_or_an_answer_unreadable() {
         }
     }
     assert!(faults.is_empty(), "{} faults, the first: {}", faults.len(), faults[0]);
+}
+
+#[test]
+fn nothing_about_storage_makes_the_agent_panic() {
+    for node in recorded() {
+        if let Ok(text) = fs::read(node.join("kubelet/summary.json")) {
+            mutations(&text, 500).for_each(|bytes| stats_summary(&bytes));
+        }
+    }
 }
 
 #[test]

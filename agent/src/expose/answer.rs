@@ -119,6 +119,7 @@ impl Exposition {
             Some("" | "/") => Part::All,
             Some("/node") => Part::Node,
             Some("/cadvisor") => Part::Cadvisor,
+            Some("/volumes") => Part::Volumes,
             Some("/agent") => Part::Agent,
             _ => return self.other(path),
         };
@@ -237,6 +238,7 @@ fn landing(path: &str) -> String {
         ("", "everything"),
         ("/node", "the machine"),
         ("/cadvisor", "containers"),
+        ("/volumes", "persistent volume claims, if the collector kubelet_volumes runs"),
         ("/agent", "the agent itself"),
     ];
     let items: String = links

@@ -9,6 +9,8 @@ pub enum Part {
     Node,
     /// `/metrics/cadvisor`
     Cadvisor,
+    /// `/metrics/volumes`
+    Volumes,
     /// `/metrics/agent`
     Agent,
 }
@@ -22,6 +24,11 @@ impl Part {
         matches!(self, Part::All | Part::Cadvisor)
     }
 
+    /// Whether what belongs to the other part is in this one.
+    pub(super) fn has(self, other: Part) -> bool {
+        self == Part::All || self == other
+    }
+
     pub(super) fn has_agent(self) -> bool {
         matches!(self, Part::All | Part::Agent)
     }
@@ -32,6 +39,7 @@ impl Part {
             Part::All => "all",
             Part::Node => "node",
             Part::Cadvisor => "cadvisor",
+            Part::Volumes => "volumes",
             Part::Agent => "agent",
         }
     }

@@ -1,6 +1,8 @@
-//! The node's kubelet, asked for its pods.
+//! The node's kubelet, asked for its pods and for what they take of its disk.
 
 mod pod_list;
+mod quantity;
+mod stats_summary;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
 pub use pod_list::{Controller, Pod, PodContainer, parse};
+pub use stats_summary::{ContainerStorage, PodStorage, Size, StatsSummary, Usage, VolumeStats};
 
 /// How to reach the kubelet and how to trust it.
 #[derive(Clone, Debug)]
@@ -70,7 +73,7 @@ pub enum KubeletError {
         url: String,
     },
     /// 403.
-    #[error("{url}: the token may not do this (403); grant `get` on `nodes/pods`: {body}")]
+    #[error("{url}: the token may not do this (403); grant `get` on `{}`: {body}", resource(.url))]
     Forbidden {
         /// What was asked for.
         url: String,
@@ -85,8 +88,8 @@ pub enum KubeletError {
         /// The status.
         status: StatusCode,
     },
-    /// The answer is not a list of pods.
-    #[error("{url}: not a list of pods: {what}")]
+    /// The answer is not what was asked for.
+    #[error("{url}: not what the kubelet should answer: {what}")]
     Garbage {
         /// What was asked for.
         url: String,
@@ -118,6 +121,11 @@ impl KubeletError {
                 "the kubelet does not accept the agent's token (401): it takes only tokens for the API server's own \
                  audience, and only where it can ask the API server about them (`authentication.webhook`); {STAYS}"
             )),
+            KubeletError::Forbidden { url, .. } if resource(url) == "nodes/stats" => Some(
+                "the kubelet refuses the agent what it knows of storage (403): grant the agent's service account \
+                 `get` on `nodes/stats`, or switch the collectors `container_storage` and `kubelet_volumes` off"
+                    .to_owned(),
+            ),
             KubeletError::Forbidden { .. } => Some(format!(
                 "the kubelet refuses the agent its pods (403): grant the agent's service account `get` on \
                  `nodes/pods`; {STAYS}"
@@ -141,6 +149,8 @@ pub struct Kubelet {
 impl Kubelet {
     /// An answer takes 10 ms with 100 pods; what is slower than this is not waited for.
     pub const DEADLINE: Duration = Duration::from_secs(5);
+    /// The kubelet looks at every pod for its summary, and nobody waits for it.
+    const SUMMARY_DEADLINE: Duration = Duration::from_secs(30);
     /// 250 pods make about 1 MB.
     const LONGEST_ANSWER: usize = 64 << 20;
 
@@ -159,17 +169,30 @@ impl Kubelet {
         Ok(Kubelet { options, client })
     }
 
+    /// What the kubelet says of the storage of its pods.
+    ///
+    /// # Errors
+    /// See [`KubeletError`].
+    pub async fn stats_summary(&self) -> Result<StatsSummary, KubeletError> {
+        let (url, body) = self.ask(SUMMARY, Self::SUMMARY_DEADLINE.max(self.options.deadline)).await?;
+        StatsSummary::parse(&body).map_err(|error| KubeletError::Garbage { url, what: error.to_string() })
+    }
+
     /// The pods that the kubelet has bound to the node.
     ///
     /// # Errors
     /// See [`KubeletError`].
     pub async fn pods(&self) -> Result<Vec<Pod>, KubeletError> {
-        let url = format!("{}/pods", self.options.url.trim_end_matches('/'));
-        let body = match tokio::time::timeout(self.options.deadline, self.get(&url)).await {
-            Ok(body) => body?,
-            Err(_) => return Err(KubeletError::Slow { url, after: self.options.deadline }),
-        };
+        let (url, body) = self.ask("/pods", self.options.deadline).await?;
         parse(&body).map_err(|error| KubeletError::Garbage { url, what: error.to_string() })
+    }
+
+    async fn ask(&self, path: &str, deadline: Duration) -> Result<(String, Bytes), KubeletError> {
+        let url = format!("{}{path}", self.options.url.trim_end_matches('/'));
+        match tokio::time::timeout(deadline, self.get(&url)).await {
+            Ok(body) => body.map(|body| (url, body)),
+            Err(_) => Err(KubeletError::Slow { url, after: deadline }),
+        }
     }
 
     async fn get(&self, url: &str) -> Result<Bytes, KubeletError> {
@@ -199,6 +222,15 @@ impl Kubelet {
             status => Err(KubeletError::Status { url: url.to_owned(), status }),
         }
     }
+}
+
+/// Where the kubelet has its summary.
+const SUMMARY: &str = "/stats/summary";
+
+/// What the API server is asked whether the token may get it:
+/// https://kubernetes.io/docs/reference/access-authn-authz/kubelet-authn-authz/
+fn resource(url: &str) -> &'static str {
+    if url.ends_with(SUMMARY) { "nodes/stats" } else { "nodes/pods" }
 }
 
 /// An error with its causes: a client's own text says only that the connection failed.

@@ -40,7 +40,7 @@ async fn a_kubelet_that_is_no_help_is_named_for_what_it_does() {
     check(Some(forbidden), "forbidden", "grant `get` on `nodes/pods`: no verb").await;
     check(Some(b"HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n"), "status", "500").await;
     let garbage = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>";
-    check(Some(garbage), "garbage", "not a list of pods").await;
+    check(Some(garbage), "garbage", "not what the kubelet should answer").await;
     check(
         Some(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{\"items\":"),
         "unreachable",

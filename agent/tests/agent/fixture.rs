@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use agent::collector::COLLECTORS;
 use agent::compare::{Exposition, parse};
@@ -13,6 +13,7 @@ use agent::flags::Flags;
 use agent::plan::{Overlay, Plan};
 use agent::scrape::{Part, Scraper};
 use agent::source::Paths;
+use agent::source::kubelet::StatsSummary;
 use agent::telemetry::Telemetry;
 use protocol::Facts;
 
@@ -77,6 +78,9 @@ impl Fixture {
         let mut scraper = Scraper::new(paths, SANDBOX_IMAGE.to_owned(), 1024, plan, telemetry);
         if let Ok(pods) = fs::read(self.folder.join("kubelet/pods.json")) {
             scraper.set_pods(agent::source::kubelet::parse(&pods).unwrap());
+        }
+        if let Ok(summary) = fs::read(self.folder.join("kubelet/summary.json")) {
+            scraper.set_stats(StatsSummary::parse(&summary).unwrap(), Instant::now());
         }
         (copy, scraper)
     }

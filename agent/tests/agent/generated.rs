@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use agent::collector::{COLLECTORS, Collector, Run, capabilities};
 use agent::flags::option_flag;
 
+use agent::scrape::Part;
+
 use crate::fixture::Fixture;
 
 #[test]
@@ -33,7 +35,8 @@ fn reference() -> String {
     for collector in COLLECTORS {
         let place = match collector.run {
             Run::Node { .. } => "/metrics/node",
-            Run::Cgroups { .. } => "/metrics/cadvisor",
+            Run::Cgroups { .. } | Run::Storage { part: Part::Cadvisor, .. } => "/metrics/cadvisor",
+            Run::Storage { .. } => "/metrics/volumes",
         };
         writeln!(
             text,

@@ -1,8 +1,11 @@
 //! The kubelet's list of pods, reduced to what series are labelled with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
+
+use super::quantity::bytes;
 
 /// A pod as the kubelet has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +28,12 @@ pub struct Pod {
     pub priority_class: String,
     /// `spec.hostNetwork`
     pub host_network: bool,
+    /// Limits of ephemeral storage in bytes, by the names of containers.
+    pub storage_limits: BTreeMap<String, u64>,
+    /// The limit of ephemeral storage of the pod as a whole.
+    pub storage_limit: Option<u64>,
+    /// Names of volumes that are emptyDirs.
+    pub empty_dirs: BTreeSet<String>,
     /// The containers that have an id: init, ephemeral and others, also those that have ended.
     pub containers: Vec<PodContainer>,
 }
@@ -110,6 +119,73 @@ struct Spec {
     host_network: bool,
     #[serde(default)]
     priority_class_name: String,
+    #[serde(default, deserialize_with = "null_is_default")]
+    containers: Vec<Container>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    init_containers: Vec<Container>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    volumes: Vec<Volume>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Container {
+    name: String,
+    #[serde(default)]
+    restart_policy: String,
+    #[serde(default)]
+    resources: Resources,
+}
+
+#[derive(Default, Deserialize)]
+struct Resources {
+    #[serde(default, deserialize_with = "null_is_default")]
+    limits: Limits,
+}
+
+#[derive(Default, Deserialize)]
+struct Limits {
+    #[serde(rename = "ephemeral-storage")]
+    ephemeral_storage: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Volume {
+    name: String,
+    empty_dir: Option<IgnoredAny>,
+}
+
+impl Container {
+    fn storage_limit(&self) -> Option<u64> {
+        self.resources.limits.ephemeral_storage.as_deref().and_then(bytes)
+    }
+}
+
+impl Spec {
+    fn storage_limits(&self) -> BTreeMap<String, u64> {
+        let containers = self.containers.iter().chain(&self.init_containers);
+        containers.filter_map(|c| Some((c.name.clone(), c.storage_limit()?))).collect()
+    }
+
+    /// What the kubelet evicts the pod by: what its containers and sidecars may take together, or an init container with
+    /// the sidecars before it, where that is more.
+    /// https://kubernetes.io/docs/concepts/workloads/pods/init-containers/#resource-sharing-within-containers
+    fn storage_limit(&self) -> Option<u64> {
+        let (mut sidecars, mut most_before) = (0u64, 0u64);
+        for init in &self.init_containers {
+            let limit = init.storage_limit().unwrap_or(0);
+            if init.restart_policy == "Always" {
+                sidecars = sidecars.saturating_add(limit);
+            }
+            let plain = if init.restart_policy == "Always" { 0 } else { limit };
+            most_before = most_before.max(sidecars.saturating_add(plain));
+        }
+        let together =
+            self.containers.iter().filter_map(Container::storage_limit).fold(sidecars, u64::saturating_add);
+        let has_any = !self.storage_limits().is_empty();
+        has_any.then_some(together.max(most_before))
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -181,7 +257,13 @@ impl PodObject {
             annotations,
             controller,
             qos_class: status.qos_class,
+            storage_limits: self.spec.storage_limits(),
+            storage_limit: self.spec.storage_limit(),
             priority_class: self.spec.priority_class_name,
+            empty_dirs: {
+                let volumes = self.spec.volumes.into_iter();
+                volumes.filter(|v| v.empty_dir.is_some()).map(|v| v.name).collect()
+            },
             host_network: self.spec.host_network,
             containers,
         })
@@ -229,6 +311,45 @@ mod tests {
         );
         let pods = parse(list.as_bytes()).unwrap();
         assert_eq!(pods[0].annotations.keys().collect::<Vec<_>>(), ["at most"]);
+    }
+
+    #[track_caller]
+    fn check_limit(spec: &str, expected: Option<u64>, by_container: &[(&str, u64)]) {
+        let list = format!(r#"{{"items":[{{"metadata":{{"name":"web","uid":"u"}},"spec":{spec}}}]}}"#);
+        let pods = parse(list.as_bytes()).unwrap();
+        let found: Vec<_> =
+            pods[0].storage_limits.iter().map(|(name, limit)| (name.as_str(), *limit)).collect();
+        assert_eq!((pods[0].storage_limit, found.as_slice()), (expected, by_container), "{spec}");
+    }
+
+    #[test]
+    fn the_limit_of_a_pod_is_what_its_containers_may_take_at_once() {
+        let limited = |name: &str, limit: &str, policy: &str| {
+            let limits = format!(r#""resources":{{"limits":{{"cpu":"1","ephemeral-storage":"{limit}"}}}}"#);
+            format!(r#"{{"name":"{name}","restartPolicy":"{policy}",{limits}}}"#)
+        };
+        let (a, b) = (limited("a", "1Ki", ""), limited("b", "2Ki", ""));
+        let free = r#"{"name":"free","resources":{}}"#;
+        check_limit(&format!(r#"{{"containers":[{free}]}}"#), None, &[]);
+        check_limit(r#"{"containers":null,"volumes":null}"#, None, &[]);
+        check_limit(&format!(r#"{{"containers":[{a},{free}]}}"#), Some(1024), &[("a", 1024)]);
+        check_limit(&format!(r#"{{"containers":[{a},{b}]}}"#), Some(3072), &[("a", 1024), ("b", 2048)]);
+        let init = limited("i", "4Ki", "");
+        let spec = format!(r#"{{"containers":[{a}],"initContainers":[{init}]}}"#);
+        check_limit(&spec, Some(4096), &[("a", 1024), ("i", 4096)]);
+        let sidecar = limited("s", "4Ki", "Always");
+        let spec = format!(r#"{{"containers":[{a}],"initContainers":[{sidecar}]}}"#);
+        check_limit(&spec, Some(5120), &[("a", 1024), ("s", 4096)]);
+        check_limit(&format!(r#"{{"containers":[{}]}}"#, limited("a", "much", "")), None, &[]);
+    }
+
+    #[test]
+    fn the_volumes_that_are_empty_dirs_are_known() {
+        let volumes = r#"[{"name":"tmp","emptyDir":{}},{"name":"token","projected":{"sources":[]}}]"#;
+        let list = format!(
+            r#"{{"items":[{{"metadata":{{"name":"web","uid":"u"}},"spec":{{"volumes":{volumes}}}}}]}}"#
+        );
+        assert_eq!(parse(list.as_bytes()).unwrap()[0].empty_dirs, ["tmp".to_owned()].into());
     }
 
     #[test]

@@ -1,0 +1,36 @@
+//! How a collector runs that the plan has.
+
+use super::Part;
+use super::blocking::Blocking;
+use crate::collector::{CgroupCollector, NodeCollector};
+use crate::metric::Writer;
+use crate::storage::Storage;
+
+/// A collector that runs, with what it keeps.
+pub(super) enum Runner {
+    Node(Box<dyn NodeCollector>),
+    Blocking(Box<Blocking>),
+    Cgroups(Box<dyn CgroupCollector>),
+    Storage { part: Part, collect: fn(&Storage, &mut Writer<'_>) },
+}
+
+impl Runner {
+    /// Whether its series are in this part.
+    pub(super) fn is_of(&self, part: Part) -> bool {
+        match self {
+            Runner::Cgroups(_) => part.has_cgroups(),
+            Runner::Storage { part: own, .. } => part.has(*own),
+            Runner::Node(_) | Runner::Blocking(_) => part.has_node(),
+        }
+    }
+
+    /// Whether it tells of pods and not of the machine.
+    pub(super) fn is_of_pods(&self) -> bool {
+        !matches!(self, Runner::Node(_) | Runner::Blocking(_))
+    }
+
+    /// Whether its series are those of rows of the tree.
+    pub(super) fn has_rows(&self) -> bool {
+        self.is_of_pods() && self.is_of(Part::Cadvisor)
+    }
+}
