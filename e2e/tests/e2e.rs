@@ -29,6 +29,9 @@ mod monitoring;
 #[path = "e2e/node.rs"]
 mod node;
 #[cfg(target_os = "linux")]
+#[path = "e2e/node_exporter.rs"]
+mod node_exporter;
+#[cfg(target_os = "linux")]
 #[path = "e2e/policy.rs"]
 mod policy;
 #[cfg(target_os = "linux")]
@@ -85,6 +88,7 @@ const TESTS: &[Test] = &[
     test!(monitoring::the_installed_chart_is_found_and_answers_in_promql_for_both_nodes),
     test!(monitoring::rows_of_the_node_and_its_slices_are_nobodys),
     test!(monitoring::what_stock_rules_and_dashboards_select_answers),
+    test!(node_exporter::every_family_of_stock_dashboards_that_node_exporter_has_there_answers_in_promql),
     test!(two_nodes::a_policy_with_a_node_selector_acts_on_one_node_only),
     test!(two_nodes::a_drained_node_keeps_its_agent_which_follows_the_operator_to_another_node),
     test!(two_nodes::a_node_object_that_is_deleted_and_made_again_is_selected_again),
