@@ -9,6 +9,7 @@ mod buddyinfo;
 mod cgroups;
 mod conntrack;
 mod container_cpu;
+mod container_cpu_peak;
 mod container_filesystem;
 mod container_io;
 mod container_memory;
@@ -177,6 +178,7 @@ pub const COLLECTORS: &[&Collector] = &[
     // After all others of the machine: what they give stays where a textfile gives it too.
     &textfile::COLLECTOR,
     &container_cpu::COLLECTOR,
+    &container_cpu_peak::COLLECTOR,
     &container_filesystem::COLLECTOR,
     &container_io::COLLECTOR,
     &container_memory::COLLECTOR,
@@ -251,6 +253,11 @@ pub trait CgroupCollector: Send {
     /// # Errors
     /// See [`CollectError`]; what was written before the error stays.
     fn collect(&mut self, cgroups: &mut Cgroups<'_>, out: &mut Writer<'_>) -> Result<(), CollectError>;
+
+    /// Looks at what only shows between two scrapes, once a second; answers whether it wants to.
+    fn sample(&mut self, _: &mut Cgroups<'_>) -> bool {
+        false
+    }
 }
 
 /// The cgroups as a collector reads them: what goes wrong with one of them keeps no other from being read.

@@ -20,6 +20,7 @@ pub mod health;
 pub mod metric;
 pub mod option;
 pub mod pods;
+pub mod sample;
 pub mod scrape;
 pub mod source;
 pub mod storage;

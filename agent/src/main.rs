@@ -12,6 +12,7 @@ use agent::health::Health;
 use agent::last_good::LastGood;
 use agent::log;
 use agent::plan::Plan;
+use agent::sample;
 use agent::scrape::Scraper;
 use agent::source::file::HandleBudget;
 use agent::source::kubelet::Kubelet;
@@ -105,6 +106,7 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         tokio::spawn(follow_stats::run(scraper.clone(), kubelet, telemetry.clone(), health.clone()));
     }
     let rootfs = flags.paths.rootfs.clone();
+    tokio::spawn(sample::run(scraper.clone()));
     tokio::spawn(follow_pods::run(scraper.clone(), kubelet, rootfs, telemetry.clone(), health));
 
     let mut exposition =

@@ -60,6 +60,7 @@ pub struct Scraper {
     wanted: Vec<bool>,
     crew: Crew,
     changed: Arc<Notify>,
+    planned: Arc<Notify>,
 }
 
 struct Running {
@@ -102,6 +103,7 @@ impl Scraper {
             wanted: Vec::new(),
             crew: Crew::new(),
             changed: Arc::default(),
+            planned: Arc::default(),
         };
         scraper.set_plan(plan);
         scraper
@@ -131,6 +133,7 @@ impl Scraper {
         self.samples.select(plan.view(NODE_VIEW).selector.clone());
         self.plan = plan;
         self.plan_number += 1;
+        self.planned.notify_one();
     }
 
     /// Takes up the kubelet's list of pods.
@@ -141,6 +144,30 @@ impl Scraper {
     /// Takes up what the log links say.
     pub fn set_links(&mut self, links: Vec<LinkedContainer>) {
         self.pods.set_links(links);
+    }
+
+    /// Told of whenever another plan is in force.
+    pub fn planned(&self) -> Arc<Notify> {
+        self.planned.clone()
+    }
+
+    /// Lets collectors look at what only shows between two scrapes; answers whether any wants to.
+    pub fn sample(&mut self) -> bool {
+        let node = &self.plan.facts().node;
+        let mut cgroups = Cgroups::new(&mut self.tree, &mut self.networks, node, &mut self.buffer);
+        let mut is_wanted = false;
+        for running in &mut self.running {
+            if let Runner::Cgroups(collector) = &mut running.collector {
+                let sample = || {
+                    is_wanted |= collector.sample(&mut cgroups);
+                    Ok(())
+                };
+                if let Err(error) = caught(sample) {
+                    self.telemetry.collector_failed(COLLECTORS[running.index].name, &error);
+                }
+            }
+        }
+        is_wanted
     }
 
     /// Told of whenever a cgroup came or went.
