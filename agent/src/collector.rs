@@ -11,6 +11,7 @@ mod conntrack;
 mod container_cpu;
 mod container_cpu_peak;
 mod container_filesystem;
+mod container_hugetlb;
 mod container_io;
 mod container_memory;
 mod container_network;
@@ -180,6 +181,7 @@ pub const COLLECTORS: &[&Collector] = &[
     &container_cpu::COLLECTOR,
     &container_cpu_peak::COLLECTOR,
     &container_filesystem::COLLECTOR,
+    &container_hugetlb::COLLECTOR,
     &container_io::COLLECTOR,
     &container_memory::COLLECTOR,
     &container_network::COLLECTOR,
@@ -303,6 +305,11 @@ impl<'a> Cgroups<'a> {
     /// The cgroup in a slot.
     pub fn get(&self, slot: usize) -> Option<&Cgroup> {
         self.tree.slots()[slot].as_ref()
+    }
+
+    /// The folder of a cgroup, on v1 in the tree of this controller.
+    pub fn folder(&self, slot: usize, controller: &str) -> PathBuf {
+        self.tree.cgroup_folder(slot, controller)
     }
 
     /// The text of a file; nothing where the cgroup has gone or has no such file.

@@ -1,6 +1,6 @@
 //! Traffic of each pod's network namespace, given with the pod's sandbox, and of the machine's with the root.
 
-use super::{CgroupCollector, Cgroups, CollectError, Collector, Run};
+use super::{CgroupCollector, Cgroups, CollectError, Collector, OptionDesc, OptionKind, Pattern, Run};
 use crate::metric::{Subject, Writer, families};
 use crate::source::text::{interface, label, lines};
 
@@ -10,9 +10,22 @@ pub(super) const COLLECTOR: Collector = Collector {
     enabled_by_default: true,
     families: FAMILIES,
     named: &[],
-    options: &[],
-    exclusive: &[],
-    run: Run::Cgroups { start: |_, _| Box::new(ContainerNetwork) },
+    options: &[
+        // As cAdvisor: the loopback and the host's ends of pods are nobody's traffic.
+        OptionDesc::new(
+            "deviceExclude",
+            OptionKind::Regex,
+            "^(lo$|veth|docker|nerdctl)",
+            "Interfaces to leave out.",
+        ),
+        OptionDesc::new("deviceInclude", OptionKind::Regex, "", "Interfaces to give, and no others."),
+    ],
+    exclusive: &[("deviceExclude", "deviceInclude")],
+    run: Run::Cgroups {
+        start: |_, options| {
+            Box::new(ContainerNetwork(options.pattern(&COLLECTOR, "deviceInclude", "deviceExclude")))
+        },
+    },
 };
 
 families! {
@@ -37,7 +50,7 @@ const COLUMNS: [(F, usize); 8] = [
     (F::TransmitDropped, 11),
 ];
 
-struct ContainerNetwork;
+struct ContainerNetwork(Pattern);
 
 impl CgroupCollector for ContainerNetwork {
     fn collect(&mut self, cgroups: &mut Cgroups<'_>, out: &mut Writer<'_>) -> Result<(), CollectError> {
@@ -48,7 +61,7 @@ impl CgroupCollector for ContainerNetwork {
             let Some(text) = cgroups.network(slot) else { continue };
             for (device, values) in lines(text).filter_map(interface) {
                 let device = label(device);
-                if ignored(&device) {
+                if self.0.ignores(&device) {
                     continue;
                 }
                 let labels = out.labels(&[("interface", &device)]);
@@ -61,7 +74,22 @@ impl CgroupCollector for ContainerNetwork {
     }
 }
 
-/// As cAdvisor: the loopback and the host's ends of pods are nobody's traffic.
-fn ignored(device: &str) -> bool {
-    device == "lo" || ["veth", "docker", "nerdctl"].iter().any(|prefix| device.starts_with(prefix))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collector::Options;
+
+    #[test]
+    fn the_host_s_ends_of_pods_are_left_out_unless_they_are_asked_for() {
+        let left = |options: &[(&str, &str)]| -> Vec<&str> {
+            let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            let pattern = Options(options.collect()).pattern(&COLLECTOR, "deviceInclude", "deviceExclude");
+            let mut devices = vec!["lo", "lo1", "eth0", "veth12", "docker0", "nerdctl0", "net1"];
+            devices.retain(|device| !pattern.ignores(device));
+            devices
+        };
+        assert_eq!(left(&[]), ["lo1", "eth0", "net1"]);
+        assert_eq!(left(&[("deviceInclude", "^(eth|docker)")]), ["eth0", "docker0"]);
+        assert_eq!(left(&[("deviceExclude", "^eth")])[..2], ["lo", "lo1"]);
+    }
 }

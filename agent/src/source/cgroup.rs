@@ -292,6 +292,15 @@ impl CgroupTree {
         below(&self.directories, &self.above)
     }
 
+    /// Where the cgroup in a slot is, on v1 in the tree of this controller.
+    pub fn cgroup_folder(&self, slot: usize, controller: &str) -> PathBuf {
+        let cgroup = self.slots.get(slot).and_then(Option::as_ref).map_or("", |c| c.path.as_str());
+        match self.version {
+            Version::V1 => below(&self.mount.join(controller), cgroup),
+            Version::V2 => below(&self.mount, cgroup),
+        }
+    }
+
     /// Where a file of the cgroup in a slot is.
     pub fn file_path(&self, slot: usize, file: CgroupFile) -> PathBuf {
         let cgroup = self.slots.get(slot).and_then(Option::as_ref).map_or("", |c| c.path.as_str());

@@ -49,7 +49,7 @@ fn names_say_whose_and_of_which_type_a_family_is() {
             let is_total = name.ends_with("_total");
             // Established names, which stay.
             let is_counter = match name {
-                "container_memory_failcnt" => false,
+                "container_hugetlb_failcnt" | "container_memory_failcnt" => false,
                 "container_fs_inodes_total" | "node_systemd_socket_refused_connections_total" => true,
                 _ => family.kind == Kind::Counter,
             };
