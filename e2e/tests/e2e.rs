@@ -64,6 +64,7 @@ const TESTS: &[Test] = &[
     test!(policy::an_invalid_policy_is_refused_by_the_api_server_with_the_field),
     test!(policy::a_policy_that_only_an_agent_can_refuse_ends_as_a_condition_with_its_reason),
     test!(policy::an_unknown_collector_is_a_warning_and_the_rest_applies),
+    test!(policy::a_policy_that_asks_for_peaks_shows_those_of_a_container_that_burns),
     test!(policy::a_bad_option_in_one_policy_holds_up_no_other_not_even_after_the_operator_restarts),
     test!(policy::kubectl_explains_the_policy_in_sentences),
     test!(

@@ -177,6 +177,26 @@ pub(crate) fn an_unknown_collector_is_a_warning_and_the_rest_applies(cluster: &C
     })
 }
 
+pub(crate) fn a_policy_that_asks_for_peaks_shows_those_of_a_container_that_burns(
+    cluster: &Cluster,
+) -> Result<()> {
+    let agent = installed(cluster)?;
+    let policy = Policy::new(
+        cluster,
+        "peaks",
+        r#"{"collectors": [{"name": "container_cpu_peak", "enabled": true}]}"#,
+    )?;
+    policy.apply()?;
+    wait_for("a peak", PATIENCE, || {
+        let exposition = agent.scrape(cluster, "/metrics/cadvisor")?;
+        let report = [("namespace", "batch"), ("container", "report")];
+        let peak = exposition.one("container_cpu_usage_peak_cores", &report)?.value;
+        // It is held to a tenth of a processor.
+        ensure!((0.05..0.5).contains(&peak), "{peak} cores");
+        Ok(Some(()))
+    })
+}
+
 pub(crate) fn a_bad_option_in_one_policy_holds_up_no_other_not_even_after_the_operator_restarts(
     cluster: &Cluster,
 ) -> Result<()> {
