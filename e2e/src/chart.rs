@@ -26,6 +26,7 @@ const WRONG: &[(&str, &str)] = &[
     ("agent.defaultAfter=soon", "/agent/defaultAfter"),
     ("agent.lastGood.hostPath=var/lib/x", "/agent/lastGood/hostPath"),
     ("agent.lastGood.hostPath=/", "/agent/lastGood/hostPath"),
+    ("agent.textfile.hostPath=textfiles", "/agent/textfile/hostPath"),
     ("agent.lastGood.hostPath=/var/../etc", "/agent/lastGood/hostPath"),
     ("agent.kubelet.verify=maybe", "'clusterCA', 'caBundle', 'insecureSkipVerify'"),
     ("agent.kubelet.verify=caBundle", "agent.kubelet.caBundle.configMap"),
@@ -208,6 +209,12 @@ fn pods_are_confined(pod: &Value, is_agent: bool) -> Result<()> {
             continue;
         }
         ensure!(mount["readOnly"] == true, "{} can be written", mount["mountPath"]);
+        if volume["name"] == "textfile" {
+            let flag = json!("--collector.textfile.directory=/host/textfile");
+            let is_read = list(&container["args"]).contains(&flag);
+            ensure!(is_agent && is_read && mount["mountPath"] == "/host/textfile", "who reads it? {mount}");
+            continue;
+        }
         host_paths.push((volume["hostPath"]["path"].clone(), mount["mountPath"].clone()));
     }
     let expected: &[_] = if is_agent { HOST_PATHS } else { &[] };
