@@ -5,6 +5,14 @@
 mod machine;
 mod mutation;
 
+use std::fs;
+use std::io;
+use std::sync::Arc;
+
+use agent::expose::WebConfig;
+use agent::scrape::Selection;
+use agent::telemetry::Telemetry;
+
 pub use machine::Machine;
 pub use mutation::mutations;
 
@@ -16,4 +24,21 @@ pub fn pod_list(bytes: &[u8]) {
 /// What the kubelet says of storage.
 pub fn stats_summary(bytes: &[u8]) {
     let _ = agent::source::kubelet::StatsSummary::parse(bytes);
+}
+
+/// What a scrape asks for, behind the question mark.
+pub fn query(bytes: &[u8]) {
+    let _ = Selection::parse(&String::from_utf8_lossy(bytes));
+}
+
+/// The file of `--web.config.file`.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn web_config(bytes: &[u8]) -> io::Result<()> {
+    let telemetry = Arc::new(Telemetry::new().map_err(io::Error::other)?);
+    let path = std::env::temp_dir().join(format!("fuzz-web-config-{}.yml", std::process::id()));
+    fs::write(&path, bytes)?;
+    let _ = WebConfig::open(path.clone(), telemetry);
+    fs::remove_file(path)
 }

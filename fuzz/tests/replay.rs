@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use fuzz::{Machine, mutations, pod_list, stats_summary};
+use fuzz::{Machine, mutations, pod_list, query, stats_summary, web_config};
 
 fn recorded() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../agent/fixtures");
@@ -50,5 +50,44 @@ fn no_list_of_pods_makes_the_agent_panic() {
         if let Ok(text) = fs::read(node.join("kubelet/pods.json")) {
             mutations(&text, 500).for_each(|bytes| pod_list(&bytes));
         }
+    }
+}
+
+#[test]
+fn no_query_makes_the_agent_panic() {
+    for text in ["collect[]=cpu&collect[]=no%20such", "exclude%5B%5D=cpu&collect[]=%ff&=&&a", "collect[]=%"] {
+        mutations(text.as_bytes(), 500).for_each(|bytes| query(&bytes));
+    }
+}
+
+/// Each section of the toolkit's format; with files that are not there, and without any.
+const WEB_CONFIGS: [&str; 2] = [
+    "tls_server_config:
+  cert_file: no.pem
+  key_file: /no.pem
+  client_ca_file: no.pem
+  client_auth_type: RequireAndVerifyClientCert
+  client_allowed_sans: [prometheus.example, 10.0.0.1, 'spiffe://a/b@c']
+  min_version: TLS12
+  cipher_suites: [TLS_AES_128_GCM_SHA256]
+  curve_preferences: [CurveP256, X25519]
+",
+    "http_server_config:
+  http2: false
+  headers:
+    X-Frame-Options: deny
+    Strict-Transport-Security: max-age=1
+basic_auth_users:
+  alice: $2b$04$abcdefghijklmnopqrstuuLmXKgRfSPJKXUNVPpuzRsyKDIXbQjNe
+rate_limit:
+  interval: 1.5s
+  burst: 3
+",
+];
+
+#[test]
+fn no_web_configuration_makes_the_agent_panic() {
+    for text in WEB_CONFIGS {
+        mutations(text.as_bytes(), 300).for_each(|bytes| web_config(&bytes).unwrap());
     }
 }
