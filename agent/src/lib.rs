@@ -30,3 +30,4 @@ pub mod compare;
 pub mod expose;
 pub mod log;
 pub mod telemetry;
+mod tls_client;

@@ -1,16 +1,21 @@
 //! `exporter-agent compare OLD NEW`: what two endpoints, or files of what they answered, differ in.
 
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::{Request, header};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+
+use crate::tls_client;
 
 use super::{Exposition, accepted, differences, parse, report};
 
@@ -23,6 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LONGEST: usize = 256 << 20;
 /// Of each family so many series are shown, unless all are asked for.
 const MOST: usize = 10;
+const SKIP: &str = "insecure-skip-verify";
 
 /// What is compared.
 #[derive(Clone, Debug)]
@@ -31,11 +37,25 @@ pub struct Comparison {
     new: String,
     is_about_values: bool,
     shows_all: bool,
+    access: Access,
+}
+
+/// How endpoints are asked that do not answer everybody.
+#[derive(Clone, Debug)]
+struct Access {
+    ca_file: Option<PathBuf>,
+    insecure_skip_verify: bool,
+    user: Option<String>,
+    password_file: Option<PathBuf>,
+    token_file: Option<PathBuf>,
 }
 
 /// The command, for `--help` and for reading.
 pub fn command() -> Command {
     let endpoint = |name: &'static str, help: &'static str| Arg::new(name).required(true).help(help);
+    let value = |name: &'static str, of: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(of).help(help)
+    };
     let switch = |name: &'static str, help: &'static str| {
         Arg::new(name).long(name).help(help).action(ArgAction::SetTrue)
     };
@@ -46,17 +66,30 @@ pub fn command() -> Command {
         .arg(endpoint("NEW", "The agent, or a file with what it answered."))
         .arg(switch("values", "Compare values, too; of what moves they differ."))
         .arg(switch("all", "Show every series."))
+        .arg(value("ca-file", "FILE", "CA that signed the certificates of the endpoints.").conflicts_with(SKIP))
+        .arg(switch(SKIP, "Take any certificate from the endpoints."))
+        .arg(value("user", "NAME", "Who asks both endpoints.").requires("password-file"))
+        .arg(value("password-file", "FILE", "File with the password of this user.").requires("user"))
+        .arg(value("token-file", "FILE", "File with a token that both endpoints take.").conflicts_with("user"))
 }
 
 impl Comparison {
     /// What the command line says.
     pub fn from_matches(matches: &ArgMatches) -> Self {
-        let text = |name: &str| matches.get_one::<String>(name).cloned().unwrap_or_default();
+        let set = |name: &str| matches.get_one::<String>(name).cloned();
+        let text = |name: &str| set(name).unwrap_or_default();
         Comparison {
             old: text("OLD"),
             new: text("NEW"),
             is_about_values: matches.get_flag("values"),
             shows_all: matches.get_flag("all"),
+            access: Access {
+                ca_file: set("ca-file").map(Into::into),
+                insecure_skip_verify: matches.get_flag(SKIP),
+                user: set("user"),
+                password_file: set("password-file").map(Into::into),
+                token_file: set("token-file").map(Into::into),
+            },
         }
     }
 
@@ -79,7 +112,8 @@ impl Comparison {
     /// The endpoint or file that cannot be read.
     pub async fn run(&self) -> Result<bool> {
         // At the same time, so that what comes and goes is in both or in none.
-        let (old, new) = tokio::join!(exposition(&self.old), exposition(&self.new));
+        let (old, new) =
+            tokio::join!(exposition(&self.old, &self.access), exposition(&self.new, &self.access));
         let is_same = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan());
         let found = differences(&old?, &new?, |_, a, b| !self.is_about_values || is_same(a, b));
         let known = ["node_exporter", "kubelet"].map(accepted).into_iter().collect::<Result<Vec<_>, _>>();
@@ -91,28 +125,52 @@ impl Comparison {
     }
 }
 
-async fn exposition(place: &str) -> Result<Exposition> {
-    let text = if place.starts_with("http://") {
-        let answer = tokio::time::timeout(PATIENCE, get(place)).await;
+async fn exposition(place: &str, access: &Access) -> Result<Exposition> {
+    let text = if ["http://", "https://"].iter().any(|scheme| place.starts_with(scheme)) {
+        let answer = tokio::time::timeout(PATIENCE, get(place, access)).await;
         answer.map_err(|_| anyhow!("{place}: no answer within {} s", PATIENCE.as_secs()))??
-    } else if place.starts_with("https://") {
-        bail!("{place}: only http is asked; fetch it with curl and give the file");
     } else {
         std::fs::read_to_string(place).with_context(|| place.to_owned())?
     };
     parse(&text).map_err(|what| anyhow!("{place}: {what}"))
 }
 
-async fn get(url: &str) -> Result<String> {
-    let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
-    let request = Request::get(url).header(header::ACCEPT, "text/plain;version=0.0.4").body(Empty::new());
-    let response =
-        client.request(request.with_context(|| url.to_owned())?).await.with_context(|| url.to_owned())?;
+async fn get(url: &str, access: &Access) -> Result<String> {
+    let is_trusted = access.ca_file.is_some() || access.insecure_skip_verify;
+    ensure!(is_trusted || !url.starts_with("https:"), "{url}: over https it takes --ca-file or --{SKIP}");
+    let tls = tls_client::config(access.ca_file.as_deref(), !access.insecure_skip_verify);
+    let connector = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(tls.map_err(|what| anyhow!("--ca-file: {what}"))?)
+        .https_or_http()
+        .enable_http1()
+        .build();
+    let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
+    let mut request = Request::get(url).header(header::ACCEPT, "text/plain;version=0.0.4");
+    if let Some(authorization) = access.authorization()? {
+        request = request.header(header::AUTHORIZATION, authorization);
+    }
+    let request = request.body(Empty::new()).with_context(|| url.to_owned())?;
+    let response = client.request(request).await.with_context(|| url.to_owned())?;
     let status = response.status();
     let body = Limited::new(response.into_body(), LONGEST).collect().await;
     let body = body.map_err(|error| anyhow!("{url}: {error}"))?.to_bytes();
     ensure!(status.is_success(), "{url}: status {status}");
     String::from_utf8(body.into()).with_context(|| format!("{url}: not text"))
+}
+
+impl Access {
+    /// The header `Authorization`, if there is one.
+    fn authorization(&self) -> Result<Option<String>> {
+        let read = |path: &Path| -> Result<String> {
+            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+        };
+        if let Some(file) = &self.token_file {
+            return Ok(Some(format!("Bearer {}", read(file)?)));
+        }
+        let Some((user, file)) = self.user.as_ref().zip(self.password_file.as_ref()) else { return Ok(None) };
+        Ok(Some(format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{}", read(file)?)))))
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ mod quantity;
 mod stats_summary;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Empty, Limited};
@@ -16,6 +15,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
+use crate::tls_client;
 pub use pod_list::{Controller, Pod, PodContainer, parse};
 pub use stats_summary::{ContainerStorage, PodStorage, Size, StatsSummary, Usage, VolumeStats};
 
@@ -245,79 +245,11 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 fn tls(options: &KubeletOptions) -> Result<rustls::ClientConfig, KubeletError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|e| KubeletError::Options(e.to_string()))?;
-    if options.insecure_skip_verify {
-        let verifier = Arc::new(skip_verify::AcceptAny(provider));
-        return Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth());
-    }
-    let mut roots = rustls::RootCertStore::empty();
-    if options.ca_file.is_none() && options.url.starts_with("https:") {
+    if options.ca_file.is_none() && !options.insecure_skip_verify && options.url.starts_with("https:") {
         let what =
             "--kubelet.ca-file or --kubelet.insecure-skip-verify is needed to trust a kubelet over https";
         return Err(KubeletError::Options(what.to_owned()));
     }
-    if let Some(path) = &options.ca_file {
-        use rustls::pki_types::{CertificateDer, pem::PemObject as _};
-        let unusable = |what: String| KubeletError::Options(format!("CA file {}: {what}", path.display()));
-        let certificates = CertificateDer::pem_file_iter(path).map_err(|e| unusable(e.to_string()))?;
-        for certificate in certificates {
-            let certificate = certificate.map_err(|e| unusable(e.to_string()))?;
-            roots.add(certificate).map_err(|e| unusable(e.to_string()))?;
-        }
-        if roots.is_empty() {
-            return Err(unusable("no certificate in it".to_owned()));
-        }
-    }
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
-}
-
-/// What `--kubelet.insecure-skip-verify` asks for: a default kubelet has a certificate that nobody else signed.
-mod skip_verify {
-    use std::sync::Arc;
-
-    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-    use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-    use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-    use rustls::{DigitallySignedStruct, Error, SignatureScheme};
-
-    #[derive(Debug)]
-    pub(super) struct AcceptAny(pub(super) Arc<CryptoProvider>);
-
-    impl ServerCertVerifier for AcceptAny {
-        fn verify_server_cert(
-            &self,
-            _: &CertificateDer<'_>,
-            _: &[CertificateDer<'_>],
-            _: &ServerName<'_>,
-            _: &[u8],
-            _: UnixTime,
-        ) -> Result<ServerCertVerified, Error> {
-            Ok(ServerCertVerified::assertion())
-        }
-
-        fn verify_tls12_signature(
-            &self,
-            message: &[u8],
-            certificate: &CertificateDer<'_>,
-            signature: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            message: &[u8],
-            certificate: &CertificateDer<'_>,
-            signature: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            self.0.signature_verification_algorithms.supported_schemes()
-        }
-    }
+    tls_client::config(options.ca_file.as_deref(), !options.insecure_skip_verify)
+        .map_err(KubeletError::Options)
 }

@@ -400,3 +400,40 @@ async fn a_file_that_cannot_be_used_at_the_start_is_an_error_that_names_the_fiel
         assert!(error.contains(said) && error.contains("web.yml"), "{text}: {error}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compare_asks_endpoints_that_want_tls_and_a_password() {
+    let (folder, telemetry) = (Folder::new("compare"), Arc::new(Telemetry::new().unwrap()));
+    let hash = bcrypt::hash("secret", 4).unwrap();
+    folder.configure(&format!(
+        "tls_server_config: {{cert_file: server.pem, key_file: server.key}}\nbasic_auth_users: {{alice: {hash}}}\n"
+    ));
+    let agent = serve_behind(folder.open(&telemetry).unwrap(), telemetry).await;
+    folder.write("password", "secret\n");
+    folder.write("old", "none 1\n");
+    let path = |name: &str| folder.folder.join(name).to_str().unwrap().to_owned();
+    let compared = async |flags: &[&str]| {
+        let arguments =
+            ["compare", &path("old"), &format!("https://{agent}/metrics/agent")].map(str::to_owned);
+        let all = arguments.into_iter().chain(flags.iter().map(|flag| (*flag).to_owned()));
+        let matches = agent::compare::command::command().try_get_matches_from(all).unwrap();
+        let result = agent::compare::command::Comparison::from_matches(&matches).run().await;
+        result.map_err(|error| format!("{error:#}"))
+    };
+    let (ca, password) =
+        (format!("--ca-file={}", path("ca.pem")), format!("--password-file={}", path("password")));
+    // What was in the file is not in the answer.
+    assert_eq!(compared(&[&ca, "--user=alice", &password]).await, Ok(false));
+    assert_eq!(compared(&["--insecure-skip-verify", "--user=alice", &password]).await, Ok(false));
+    for (flags, said) in [
+        (&[&ca][..], "status 401"),
+        (&[&ca, &format!("--token-file={}", path("password"))], "status 401"),
+        (&[], "--insecure-skip-verify"),
+        (&[&format!("--ca-file={}", path("password"))], "no certificate in it"),
+        (&[&ca, &"--user=alice".to_owned(), &format!("--password-file={}", path("none"))], "none"),
+    ] {
+        let flags: Vec<&str> = flags.iter().map(|flag| flag.as_str()).collect();
+        let error = compared(&flags).await.unwrap_err();
+        assert!(error.contains(said), "{flags:?}: {error}");
+    }
+}
