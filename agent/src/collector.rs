@@ -29,6 +29,7 @@ mod dmmultipath;
 mod drm;
 mod edac;
 mod entropy;
+mod ethtool;
 mod fibrechannel;
 mod filefd;
 mod filesystem;
@@ -122,6 +123,7 @@ pub const COLLECTORS: &[&Collector] = &[
     &drm::COLLECTOR,
     &edac::COLLECTOR,
     &entropy::COLLECTOR,
+    &ethtool::COLLECTOR,
     &fibrechannel::COLLECTOR,
     &filefd::COLLECTOR,
     &filesystem::COLLECTOR,
@@ -428,11 +430,6 @@ impl CollectError {
 /// Collectors of node_exporter that this agent has not, and what there is instead.
 pub const NOT_HERE: &[(&str, &str)] = &[
     ("drbd", "it reads /proc/drbd, which DRBD has not since version 9; drbd-reactor exports what DRBD does"),
-    (
-        "ethtool",
-        "its figures come by an ioctl, for which there is no sound safe interface; what `ethtool -S` prints can be given to \
-         the collector `textfile`",
-    ),
     (
         "ntp",
         "it asks a server over the network; the collector `timex` says whether the clock is synchronized",

@@ -23,7 +23,7 @@ const OF_THEMSELVES: [&str; 5] =
 const NEEDED: &str = "sys/devices/system/cpu/cpu0";
 
 /// What node_exporter asks the kernel for and not the files, so that it says nothing of a tree.
-const OF_THE_KERNEL: [&str; 3] = ["network_route", "qdisc", "tcpstat"];
+const OF_THE_KERNEL: [&str; 4] = ["ethtool", "network_route", "qdisc", "tcpstat"];
 /// And what it can be told to read from the files.
 const FROM_FILES: [&str; 2] = ["--no-collector.arp.netlink", "--no-collector.netdev.netlink"];
 

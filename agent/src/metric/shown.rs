@@ -79,6 +79,11 @@ pub(crate) fn scrape(
 ) -> (Vec<String>, Result<(), CollectError>) {
     let mut samples = Samples::new(collector.families.len());
     let result = running.collect(&mut samples.writer(0, &vec![true; collector.families.len()]));
+    (lines(collector, &samples), result)
+}
+
+/// Samples as lines.
+pub(crate) fn lines(collector: &Collector, samples: &Samples) -> Vec<String> {
     let declared = collector.families.iter().enumerate().map(|(i, f)| (f.name, samples.family(i)));
     let named = samples.named().map(|f| (f.name.as_str(), f.samples.as_slice()));
     let line = |name: &str, sample: &Sample| {
@@ -87,5 +92,5 @@ pub(crate) fn scrape(
         format!("{name}{}{labels} {}", sample.suffix.text(), sample.value)
     };
     let lines = declared.chain(named).flat_map(|(name, of)| of.iter().map(move |s| (name, s)));
-    (lines.map(|(name, sample)| line(name, sample)).collect(), result)
+    lines.map(|(name, sample)| line(name, sample)).collect()
 }
