@@ -5,6 +5,9 @@
 #![expect(clippy::print_stdout, reason = "a list of tests is printed as cargo prints it")]
 
 #[cfg(target_os = "linux")]
+#[path = "e2e/cadvisor.rs"]
+mod cadvisor;
+#[cfg(target_os = "linux")]
 #[path = "e2e/chart.rs"]
 mod chart;
 #[cfg(target_os = "linux")]
@@ -59,6 +62,7 @@ const TESTS: &[Test] = &[
     test!(node::a_mount_made_on_the_node_shows_in_a_running_pod),
     test!(policy::an_agent_without_policies_exposes_everything_of_its_node_and_its_pods),
     test!(policy::every_row_that_the_kubelet_gives_of_pods_is_there_with_its_labels),
+    test!(cadvisor::every_series_of_the_kubelet_is_there_with_its_value_or_a_known_difference),
     test!(policy::a_policy_changes_what_a_running_agent_exposes_without_a_restart),
     test!(policy::a_family_that_a_policy_excludes_is_gone_and_comes_back_with_its_deletion),
     test!(policy::an_invalid_policy_is_refused_by_the_api_server_with_the_field),

@@ -8,7 +8,7 @@ use regex::Regex;
 use crate::fixture::Fixture;
 
 /// Families whose values move little meanwhile.
-const SLOW: &str = "container_fs_.*_seconds_total";
+const SLOW: &str = "container_(fs_.*_seconds|memory_failures)_total";
 
 /// Families whose values do not move while a node is recorded, so that they can be compared.
 const STATIC: &str = "cadvisor_.*|container_(health_state|processes|spec_.*|start_time_seconds|tasks_state|threads_max|\

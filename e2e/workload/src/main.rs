@@ -1,13 +1,15 @@
 //! What sample pods do: wait, burn processor time, hold memory or write to a file, until SIGTERM; or end by themselves.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{Seek as _, Write as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{park_timeout, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use rustix::fs::OFlags;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -25,8 +27,9 @@ fn main() -> Result<()> {
         Some("write") => {
             write(&ended, &option::<String>(&arguments, "--path")?, option(&arguments, "--bytes-per-second")?)
         }
+        Some("direct") => direct(&ended, &option::<String>(&arguments, "--path")?),
         Some("quit") => quit(&ended, &arguments),
-        Some(other) => bail!("unknown mode `{other}`: pause, burn, memory, write or quit"),
+        Some(other) => bail!("unknown mode `{other}`: pause, burn, memory, write, direct or quit"),
     }
 }
 
@@ -91,6 +94,25 @@ fn write(ended: &AtomicBool, path: &str, bytes_per_second: usize) -> Result<()> 
         file.sync_data().with_context(|| format!("cannot sync {path}"))?;
         next += Duration::from_millis(100);
         park_timeout(next.saturating_duration_since(Instant::now()));
+    }
+    Ok(())
+}
+
+/// Writes a block and reads it again, ten times a second, past the page cache, so that the disk's counters move at once.
+fn direct(ended: &AtomicBool, path: &str) -> Result<()> {
+    // The kernel takes only whole blocks from addresses that are a multiple of one (open(2), O_DIRECT).
+    const BLOCK: usize = 4096;
+    let flags = i32::try_from(OFlags::DIRECT.bits())?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).custom_flags(flags);
+    let file = options.open(path).with_context(|| format!("cannot open {path}"))?;
+    let mut space = vec![1u8; 2 * BLOCK];
+    let start = space.as_ptr().align_offset(BLOCK);
+    let block = &mut space[start..start + BLOCK];
+    while !ended.load(Ordering::Relaxed) {
+        file.write_all_at(block, 0).with_context(|| format!("cannot write {path}"))?;
+        file.read_exact_at(block, 0).with_context(|| format!("cannot read {path}"))?;
+        park_timeout(Duration::from_millis(100));
     }
     Ok(())
 }
