@@ -15,6 +15,7 @@ mod container_hugetlb;
 mod container_io;
 mod container_memory;
 mod container_network;
+mod container_oom;
 mod container_pressure;
 mod container_processes;
 mod container_spec;
@@ -94,6 +95,7 @@ use protocol::{Capabilities, CollectorCapability, NodeFacts};
 use rustix::io::Errno;
 
 use crate::metric::{FamilyDesc, NamedDesc, Writer};
+use crate::oom_kills::OomKills;
 use crate::scrape::Part;
 use crate::source::Paths;
 use crate::source::cgroup::{Cgroup, CgroupFile, CgroupKind, CgroupTree, ReadError, Version};
@@ -187,6 +189,7 @@ pub const COLLECTORS: &[&Collector] = &[
     &container_io::COLLECTOR,
     &container_memory::COLLECTOR,
     &container_network::COLLECTOR,
+    &container_oom::COLLECTOR,
     &container_pressure::COLLECTOR,
     &container_processes::COLLECTOR,
     &container_spec::COLLECTOR,
@@ -230,6 +233,11 @@ pub enum Run {
     Cgroups {
         /// Makes it ready to run with options that have been checked.
         start: fn(&Paths, &Options) -> Box<dyn CgroupCollector>,
+    },
+    /// OOM kills, which are remembered from scrape to scrape: `/metrics/cadvisor`.
+    OomKills {
+        /// Writes them.
+        collect: fn(&OomKills, &mut Writer<'_>),
     },
     /// What the kubelet last said of storage; it is asked once a minute while somebody scrapes this.
     Storage {

@@ -18,6 +18,7 @@ pub mod follow_pods;
 pub mod follow_stats;
 pub mod health;
 pub mod metric;
+pub mod oom_kills;
 pub mod option;
 pub mod pods;
 pub mod sample;

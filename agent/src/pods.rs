@@ -50,7 +50,8 @@ pub struct Owned<'a> {
 }
 
 impl<'a> Owned<'a> {
-    fn of(pod: &'a Pod) -> Self {
+    /// The pod as a whole.
+    pub fn of(pod: &'a Pod) -> Self {
         Owned { namespace: &pod.namespace, pod: &pod.name, told: Some(pod), ..Owned::default() }
     }
 }
@@ -93,6 +94,11 @@ impl PodIndex {
             self.links = links;
             self.generation += 1;
         }
+    }
+
+    /// The pods, each once.
+    pub fn pods(&self) -> &[Pod] {
+        &self.pods
     }
 
     /// Changes whenever an answer may have changed.

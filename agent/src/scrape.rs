@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use crate::collector::{self, COLLECTORS, Cgroups, CollectError, Options, Run};
 use crate::expose::text::{self, Format};
 use crate::metric::{Samples, families};
+use crate::oom_kills::OomKills;
 use crate::plan::{Families, NODE_VIEW, Plan, PlannedCollector};
 use crate::pods::PodIndex;
 use crate::source::Paths;
@@ -53,6 +54,7 @@ pub struct Scraper {
     tree_error: Option<(PathBuf, Errno)>,
     networks: Networks,
     pods: PodIndex,
+    oom_kills: OomKills,
     storage: Storage,
     rows: Rows,
     samples: Samples,
@@ -96,6 +98,7 @@ impl Scraper {
             tree_error: None,
             networks,
             pods: PodIndex::default(),
+            oom_kills: OomKills::default(),
             storage: Storage::default(),
             rows: Rows::default(),
             samples: Samples::new(Families::count() + FAMILIES.len()),
@@ -352,6 +355,11 @@ impl Scraper {
             self.storage.demand().raise();
             self.storage.update(&self.tree, &self.pods, Instant::now());
         }
+        if is_wanted && matches!(self.running[i].collector, Runner::OomKills(_)) {
+            let (family, number) = (Families::of(self.running[i].index).start, self.plan_number);
+            self.oom_kills.update(&self.tree, &self.pods, &mut self.plan, number, family);
+            self.oom_kills.read(&mut self.tree, &mut self.buffer);
+        }
         let Running { index, collector, .. } = &mut self.running[i];
         let (description, base) = (COLLECTORS[*index], Families::of(*index).start);
         let started = Instant::now();
@@ -380,6 +388,10 @@ impl Scraper {
                     Cgroups::new(&mut self.tree, &mut self.networks, &self.plan.facts().node, buffer);
                 caught(|| collector.collect(&mut cgroups, &mut samples.writer(base, wanted)))
             }
+            Runner::OomKills(collect) => caught(|| {
+                collect(&self.oom_kills, &mut samples.writer(base, wanted));
+                Ok(())
+            }),
             Runner::Storage { collect, .. } => caught(|| {
                 collect(&self.storage, &mut samples.writer(base, wanted));
                 Ok(())
@@ -419,6 +431,7 @@ impl Scraper {
         let collector = COLLECTORS[index];
         match collector.run {
             Run::Cgroups { start } => Runner::Cgroups(start(&self.paths, options)),
+            Run::OomKills { collect } => Runner::OomKills(collect),
             Run::Storage { part, collect } => Runner::Storage { part, collect },
             Run::Node { start, can_block: false } => Runner::Node(start(&self.paths, options)),
             Run::Node { start, can_block: true } => {

@@ -2,6 +2,8 @@
 
 mod enrich;
 
+pub(crate) use enrich::labels;
+
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 

@@ -91,6 +91,7 @@ impl Node {
                 id: format!("{:064x}", i * 2 + 1),
                 name: "main".to_owned(),
                 image: "registry.example/team/app:1.2.3".to_owned(),
+                was_oom_killed: false,
             }],
             ..Pod::default()
         });
@@ -123,6 +124,7 @@ impl Node {
             ("memory", "memory.limit_in_bytes", number(4 << 30)),
             ("memory", "memory.memsw.limit_in_bytes", number(9_223_372_036_854_771_712)),
             ("memory", "memory.soft_limit_in_bytes", number(9_223_372_036_854_771_712)),
+            ("memory", "memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n".to_owned()),
             ("blkio", "blkio.throttle.io_service_bytes_recursive", io.to_owned()),
             ("blkio", "blkio.throttle.io_serviced_recursive", io.to_owned()),
             ("pids", "pids.current", number(seed)),

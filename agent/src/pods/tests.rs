@@ -66,6 +66,7 @@ fn pod(uid: &str, containers: &[(&str, &str)]) -> Pod {
         id: (*id).to_owned(),
         name: (*name).to_owned(),
         image: "app:1".to_owned(),
+        ..PodContainer::default()
     };
     Pod {
         uid: uid.to_owned(),

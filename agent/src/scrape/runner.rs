@@ -4,6 +4,7 @@ use super::Part;
 use super::blocking::Blocking;
 use crate::collector::{CgroupCollector, NodeCollector};
 use crate::metric::Writer;
+use crate::oom_kills::OomKills;
 use crate::storage::Storage;
 
 /// A collector that runs, with what it keeps.
@@ -11,6 +12,7 @@ pub(super) enum Runner {
     Node(Box<dyn NodeCollector>),
     Blocking(Box<Blocking>),
     Cgroups(Box<dyn CgroupCollector>),
+    OomKills(fn(&OomKills, &mut Writer<'_>)),
     Storage { part: Part, collect: fn(&Storage, &mut Writer<'_>) },
 }
 
@@ -18,7 +20,7 @@ impl Runner {
     /// Whether its series are in this part.
     pub(super) fn is_of(&self, part: Part) -> bool {
         match self {
-            Runner::Cgroups(_) => part.has_cgroups(),
+            Runner::Cgroups(_) | Runner::OomKills(_) => part.has_cgroups(),
             Runner::Storage { part: own, .. } => part.has(*own),
             Runner::Node(_) | Runner::Blocking(_) => part.has_node(),
         }

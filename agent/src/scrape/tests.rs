@@ -51,5 +51,8 @@ fn of_a_container_that_is_over_its_counters_are_told_and_nothing_else() {
         "container_cpu_system_seconds_total",
         "container_cpu_usage_seconds_total",
     ];
-    assert_eq!(over, [&families[..], &["container_memory_failures_total"; 4]].concat());
+    assert_eq!(
+        over,
+        [&families[..], &["container_memory_failures_total"; 4], &["container_oom_events_total"]].concat()
+    );
 }

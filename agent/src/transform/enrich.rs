@@ -8,7 +8,7 @@ use crate::metric::push_label;
 use crate::pods::{Owned, workload};
 
 /// The kubelet's labels, empty ones included so that a target's own do not fill in, then those that policies add.
-pub(super) fn labels(cgroup: &str, owned: &Owned<'_>, added: &AddedLabels, facts: &Facts) -> Box<[u8]> {
+pub(crate) fn labels(cgroup: &str, owned: &Owned<'_>, added: &AddedLabels, facts: &Facts) -> Box<[u8]> {
     let mut text = Vec::with_capacity(256);
     let mut push = |name: &str, value: &str| {
         if !text.is_empty() {

@@ -35,7 +35,9 @@ fn reference() -> String {
     for collector in COLLECTORS {
         let place = match collector.run {
             Run::Node { .. } => "/metrics/node",
-            Run::Cgroups { .. } | Run::Storage { part: Part::Cadvisor, .. } => "/metrics/cadvisor",
+            Run::Cgroups { .. } | Run::OomKills { .. } | Run::Storage { part: Part::Cadvisor, .. } => {
+                "/metrics/cadvisor"
+            }
             Run::Storage { .. } => "/metrics/volumes",
         };
         writeln!(

@@ -40,6 +40,7 @@ fn names_say_whose_and_of_which_type_a_family_is() {
         let prefixes: &[&str] = match collector.run {
             Run::Node { .. } => &["node_"],
             Run::Cgroups { .. } => &["cadvisor_", "container_", "machine_"],
+            Run::OomKills { .. } => &["container_"],
             Run::Storage { .. } => &["container_", "kubelet_volume_stats_"],
         };
         for family in collector.families {

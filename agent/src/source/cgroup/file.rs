@@ -47,6 +47,7 @@ cgroup_files! {
     MemoryLimit "memory" "memory.limit_in_bytes";
     MemoryMemswLimit "memory" "memory.memsw.limit_in_bytes";
     MemorySoftLimit "memory" "memory.soft_limit_in_bytes";
+    MemoryOomControl "memory" "memory.oom_control";
     MemoryCurrent "memory" "memory.current";
     MemoryPeak "memory" "memory.peak";
     MemoryEvents "memory" "memory.events";

@@ -169,7 +169,7 @@ impl CgroupTree {
             inode: metadata.ino(),
             started: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
             seen: Instant::now(),
-            files: Default::default(),
+            files: std::array::from_fn(|_| KeptFile::default()),
             children: Vec::new(),
             gone: false,
             end: None,

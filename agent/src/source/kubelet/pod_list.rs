@@ -1,6 +1,6 @@
 //! The kubelet's list of pods, reduced to what series are labelled with.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
@@ -56,6 +56,8 @@ pub struct PodContainer {
     pub name: String,
     /// The image as the runtime resolved it.
     pub image: String,
+    /// Whether the kernel killed it, or a process in it, for want of memory.
+    pub was_oom_killed: bool,
 }
 
 /// What is longer was not written to be a label: `kubectl apply` keeps the whole object in one.
@@ -64,10 +66,12 @@ const LONGEST_ANNOTATION: usize = 1024;
 /// Reads a PodList.
 ///
 /// # Errors
-/// When it is not JSON or not a list. A pod without name or UID is passed over.
+/// When it is not JSON or not a list. A pod without name or UID is passed over, and one that is there already.
 pub fn parse(json: &[u8]) -> Result<Vec<Pod>, serde_json::Error> {
     let list: PodList = serde_json::from_slice(json)?;
-    Ok(list.items.into_iter().filter_map(PodObject::into_pod).collect())
+    let mut uids = HashSet::new();
+    let pods = list.items.into_iter().filter_map(PodObject::into_pod);
+    Ok(pods.filter(|pod| uids.insert(pod.uid.clone())).collect())
 }
 
 #[derive(Deserialize)]
@@ -210,11 +214,13 @@ struct ContainerStatus {
     #[serde(default, rename = "containerID")]
     container_id: String,
     #[serde(default)]
-    last_state: LastState,
+    state: ContainerState,
+    #[serde(default)]
+    last_state: ContainerState,
 }
 
 #[derive(Default, Deserialize)]
-struct LastState {
+struct ContainerState {
     terminated: Option<Terminated>,
 }
 
@@ -222,6 +228,16 @@ struct LastState {
 struct Terminated {
     #[serde(default, rename = "containerID")]
     container_id: String,
+    #[serde(default)]
+    reason: String,
+}
+
+impl Terminated {
+    /// The reason that the runtime gives (`OOMKilled` of ContainerStatus in
+    /// https://github.com/kubernetes/cri-api/blob/master/pkg/apis/runtime/v1/api.proto): its cgroup counted a kill.
+    fn is_oom(&self) -> bool {
+        self.reason == "OOMKilled"
+    }
 }
 
 impl PodObject {
@@ -240,11 +256,14 @@ impl PodObject {
             .into_iter()
             .flatten()
             .flat_map(|s| {
-                let before = s.last_state.terminated.map(|t| t.container_id).unwrap_or_default();
-                [s.container_id, before].map(|id| PodContainer {
+                let before = s.last_state.terminated;
+                let now = (s.container_id, s.state.terminated.is_some_and(|t| t.is_oom()));
+                let before = before.map(|t| (t.container_id.clone(), t.is_oom())).unwrap_or_default();
+                [now, before].map(|(id, was_oom_killed)| PodContainer {
                     id: id.rsplit_once("://").map_or(id.as_str(), |(_, id)| id).to_owned(),
                     name: s.name.clone(),
                     image: s.image.clone(),
+                    was_oom_killed,
                 })
             })
             .filter(|c| !c.id.is_empty())
@@ -287,16 +306,22 @@ mod tests {
                     {"kind":"DaemonSet","name":"web","controller":true,"uid":"w"}]},
                 "spec":{"hostNetwork":true,"priorityClassName":"high"},
                 "status":{"qosClass":"Burstable","containerStatuses":[{"name":"main","image":"i:1","containerID":"containerd://aa",
-                    "lastState":{"terminated":{"containerID":"containerd://bb"}}}],
-                  "initContainerStatuses":[{"name":"init","image":"i:2","containerID":"cri-o://cc"}],
-                  "ephemeralContainerStatuses":null}},
+                    "lastState":{"terminated":{"containerID":"containerd://bb","reason":"OOMKilled"}}}],
+                  "initContainerStatuses":[{"name":"init","image":"i:2","containerID":"cri-o://cc",
+                    "state":{"terminated":{"containerID":"cri-o://cc","reason":"Completed"}}}],
+                  "ephemeralContainerStatuses":[{"name":"debug","image":"i:3","containerID":"containerd://dd",
+                    "state":{"terminated":{"containerID":"containerd://dd","reason":"OOMKilled"}}}]}},
                 {"metadata":{"name":"pending","namespace":"shop","uid":"v"},"spec":{},"status":{}},
                 {"metadata":{"name":"no uid"}}]}"#,
         )
         .unwrap();
         assert_eq!(pods.len(), 2);
         let ids: Vec<_> = pods[0].containers.iter().map(|c| (c.id.as_str(), c.name.as_str())).collect();
-        assert_eq!(ids, [("aa", "main"), ("bb", "main"), ("cc", "init")]);
+        assert_eq!(ids, [("aa", "main"), ("bb", "main"), ("cc", "init"), ("dd", "debug")]);
+        assert_eq!(
+            pods[0].containers.iter().map(|c| c.was_oom_killed).collect::<Vec<_>>(),
+            [false, true, false, true]
+        );
         assert!(pods[0].host_network);
         assert_eq!(pods[0].controller, Some(Controller { kind: "DaemonSet".into(), name: "web".into() }));
         assert_eq!((pods[0].qos_class.as_str(), pods[0].priority_class.as_str()), ("Burstable", "high"));
