@@ -3,7 +3,7 @@
 //!
 //! Nobody, a scrape of the kubelet's `/metrics/cadvisor` and a scrape of the agent take turns, so that what drifts on the
 //! machine drifts for all; a real Prometheus scrapes. What the kubelet spends more than with nobody is what a scrape
-//! causes; of the agent, that is a list of pods now and then, whose price is found by asking for many. Meanwhile node_exporter and an agent, both with the same six collectors, are scraped as well.
+//! causes; of the agent, that is a list of pods now and then, whose price is found by asking for many. The families of its summary are off. Meanwhile node_exporter and an agent, both with the same six collectors, are scraped as well.
 
 #![expect(clippy::print_stdout, reason = "the figures are what it is for")]
 
@@ -31,8 +31,11 @@ use rustix::process::{Pid, Signal, kill_process};
 const INTERVAL: Duration = Duration::from_secs(15);
 /// How often the agent asks its kubelet for the list of pods while none comes or goes (`agent/src/follow_pods.rs`).
 const LIST_INTERVAL: Duration = Duration::from_secs(30);
-/// How many lists are asked for to find what one costs.
-const LISTS: u32 = 200;
+/// How many answers are asked for to find what one costs.
+const ANSWERS: u32 = 100;
+/// What only the kubelet's summary tells has a price of its own.
+const WITHOUT_SUMMARY: &str = r#"{"apiVersion": "exporter-operator.dev/v1alpha1", "kind": "ExporterPolicy",
+    "metadata": {"name": "without-summary"}, "spec": {"collectors": [{"name": "container_storage", "enabled": false}]}}"#;
 /// How often each takes its turn.
 const ROUNDS: u32 = 4;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -81,6 +84,8 @@ fn main() -> Result<()> {
     many_pods::start(&cluster, pods)?;
 
     let agent = Agent::first(&cluster)?;
+    cluster.kubectl.apply(WITHOUT_SUMMARY)?;
+    cluster.kubectl.wait("condition=Programmed", &[product::POLICIES, "without-summary"], PATIENCE)?;
     agent.scrape(&cluster, "/metrics")?;
     let exporters = [
         exporter(node, "agent of six", &program, AGENT_OF_SIX)?,
@@ -136,7 +141,9 @@ fn main() -> Result<()> {
     let more = per_scrape(kubelet, Turn::Kubelet) - idle;
     let caused = per_scrape(kubelet, Turn::Agent) - idle;
     let own = per_scrape(agent_pod, Turn::Agent);
-    let list = price_of_pods(&cluster, node, kubelet.pid, idle / 1e3 / INTERVAL.as_secs_f64())? * 1e3;
+    let price = |of: &str| price(&cluster, node, kubelet.pid, idle / 1e3 / INTERVAL.as_secs_f64(), of);
+    let list = price("pods")? * 1e3;
+    let summary = price("stats/summary")? * 1e3;
     let by_price = list * INTERVAL.as_secs_f64() / LIST_INTERVAL.as_secs_f64();
     let of = |name: &str, metric: &str| {
         scraper.value(&format!("quantile_over_time(0.5, {metric}{{job=\"{name}\"}}[12h])"))
@@ -151,7 +158,8 @@ fn main() -> Result<()> {
     row("processor time", "ms", more, own);
     println!("| of the kubelet, more than with nobody | | {caused:.2} ms | |");
     println!("| of the kubelet, by the price of a list of pods, of {list:.2} ms | | {by_price:.2} ms | |");
-    row("both together, by that price", "ms", more, own + by_price);
+    println!("| a summary of the kubelet, once a minute while its families are on | | {summary:.2} ms | |");
+    row("both together, by the price of the list", "ms", more, own + by_price);
     let millis = 1e3;
     let pair = |metric: &str, names: [&str; 2]| -> Result<[f64; 2]> {
         Ok([of(names[0], metric)?, of(names[1], metric)?])
@@ -186,14 +194,14 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// What a list of its pods costs the kubelet, in seconds, over what it uses in each second anyway.
-fn price_of_pods(cluster: &Cluster, node: &Node, kubelet: u32, idle: f64) -> Result<f64> {
+/// What an answer costs the kubelet, in seconds, over what it uses in each second anyway.
+fn price(cluster: &Cluster, node: &Node, kubelet: u32, idle: f64, of: &str) -> Result<f64> {
     let (before, start) = (processor_time(kubelet)?, Instant::now());
-    for _ in 0..LISTS {
-        cluster.kubectl.raw(&format!("/api/v1/nodes/{}/proxy/pods", node.name))?;
+    for _ in 0..ANSWERS {
+        cluster.kubectl.raw(&format!("/api/v1/nodes/{}/proxy/{of}", node.name))?;
     }
     let used = processor_time(kubelet)?.saturating_sub(before);
-    Ok((used.as_secs_f64() - idle * start.elapsed().as_secs_f64()) / f64::from(LISTS))
+    Ok((used.as_secs_f64() - idle * start.elapsed().as_secs_f64()) / f64::from(ANSWERS))
 }
 
 /// An exporter with the six collectors as a program of the node.
