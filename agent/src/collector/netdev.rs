@@ -154,6 +154,7 @@ struct Netdev {
     has_alias: bool,
     /// Where addresses are asked for: only the machine's own network namespace tells them.
     has_addresses: bool,
+    addresses: address::Addresses,
     interfaces: Listed<Interface>,
     sysfs: PathBuf,
     handles: Arc<HandleBudget>,
@@ -175,6 +176,7 @@ impl Netdev {
             is_detailed: options.flag(&COLLECTOR, "enableDetailedMetrics"),
             has_alias: options.flag(&COLLECTOR, "labelIfalias"),
             has_addresses: options.flag(&COLLECTOR, "addressInfo") && paths.is_own_network(),
+            addresses: address::Addresses::default(),
             interfaces: Listed::default(),
             sysfs: paths.sysfs.join("class/net"),
             handles: paths.handles.clone(),
@@ -186,7 +188,7 @@ impl Netdev {
 impl NodeCollector for Netdev {
     fn collect(&mut self, out: &mut Writer<'_>) -> Result<(), CollectError> {
         let addresses = match self.has_addresses && out.wants(F::AddressInfo) {
-            true => address::collect(&self.pattern, out),
+            true => address::collect(&mut self.addresses, &self.pattern, out),
             false => Ok(()),
         };
         self.counters(out).and(addresses)

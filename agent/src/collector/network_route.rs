@@ -1,11 +1,12 @@
 //! The routes of the machine, and how many each interface has.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use super::{CollectError, Collector, NodeCollector, Run};
 use crate::metric::{Writer, families};
-use crate::source::netlink::{Netlink, NetlinkError, attributes, interfaces, u32_at};
+use crate::source::netlink::{Interfaces, Netlink, NetlinkError, attributes, u32_at};
 
 /// `network_route`
 pub(super) const COLLECTOR: Collector = Collector {
@@ -16,7 +17,14 @@ pub(super) const COLLECTOR: Collector = Collector {
     options: &[],
     exclusive: &[],
     run: Run::Node {
-        start: |paths, _| Box::new(NetworkRoute { is_own_network: paths.is_own_network() }),
+        start: |paths, _| {
+            Box::new(NetworkRoute {
+                is_own_network: paths.is_own_network(),
+                netlink: Netlink::default(),
+                interfaces: Interfaces::default(),
+                rows: Rows::default(),
+            })
+        },
         can_block: true,
     },
 };
@@ -28,6 +36,9 @@ families! {
 
 struct NetworkRoute {
     is_own_network: bool,
+    netlink: Netlink,
+    interfaces: Interfaces,
+    rows: Rows,
 }
 
 // include/uapi/linux/rtnetlink.h
@@ -45,10 +56,9 @@ const MULTIPATH: u16 = 9;
 impl NodeCollector for NetworkRoute {
     fn collect(&mut self, out: &mut Writer<'_>) -> Result<(), CollectError> {
         of_own_network(self.is_own_network)?;
-        let mut netlink = Netlink::route().map_err(|source| CollectError::read("netlink", source))?;
-        let names = interfaces(&mut netlink).map_err(failed)?;
-        let routes = netlink.dump(GET_ROUTE, &[0; ROUTE]).map_err(failed)?;
-        give(&routes, &names, out);
+        self.interfaces.read(&mut self.netlink).map_err(failed)?;
+        let routes = self.netlink.dump(GET_ROUTE, &[0; ROUTE]).map_err(failed)?;
+        self.rows.give(routes, &self.interfaces, out);
         Ok(())
     }
 }
@@ -67,91 +77,117 @@ pub(super) fn failed(error: NetlinkError) -> CollectError {
     }
 }
 
-/// A route, or one of its next hops, as its labels say it.
-#[derive(Debug, PartialEq, Eq, Hash)]
+/// A route, or one of its next hops, as far as its labels tell it from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Row {
-    device: String,
-    source: String,
-    destination: String,
-    gateway: String,
+    /// Zero, which is no interface's, where it has no name.
+    interface: u32,
+    source: Option<IpAddr>,
+    /// Address and length, but of the default.
+    destination: Option<(Option<IpAddr>, u8)>,
+    gateway: Option<IpAddr>,
     priority: u32,
     protocol: &'static str,
-    weight: String,
+    /// Only of one of many next hops.
+    weight: Option<u32>,
 }
 
-fn give(routes: &[Vec<u8>], names: &HashMap<u32, String>, out: &mut Writer<'_>) {
-    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
-    // Tables may hold the same route, of which the labels do not tell the table.
-    let mut seen = HashSet::new();
-    for row in routes.iter().flat_map(|route| rows(route, names)) {
-        *counts.entry(row.device.clone()).or_default() += 1;
-        let labels = [
-            ("device", &*row.device),
-            ("src", &row.source),
-            ("dest", &row.destination),
-            ("gw", &row.gateway),
-            ("priority", itoa::Buffer::new().format(row.priority)),
-            ("proto", row.protocol),
-            ("weight", &row.weight),
-        ]
-        .map(|(name, value)| (name, value.to_owned()));
-        if seen.insert(row) {
-            let labels = out.labels(&labels.each_ref().map(|(name, value)| (*name, value.as_str())));
-            out.node(F::Info, labels, 1.0);
+/// What is kept, empty, for the next scrape.
+#[derive(Default)]
+struct Rows {
+    /// Tables may hold the same route, of which the labels do not tell the table.
+    seen: HashSet<Row>,
+    counts: HashMap<u32, u32>,
+    by_name: Vec<(u32, u32)>,
+    text: String,
+}
+
+impl Rows {
+    fn give<'a>(&mut self, routes: impl Iterator<Item = &'a [u8]>, names: &Interfaces, out: &mut Writer<'_>) {
+        self.seen.clear();
+        for route in routes {
+            rows(route, names, |row| {
+                *self.counts.entry(row.interface).or_default() += 1;
+                if self.seen.insert(row) {
+                    row.give(names, &mut self.text, out);
+                }
+            });
+        }
+        let name = |interface| names.get(interface).unwrap_or_default();
+        self.by_name.clear();
+        self.by_name.extend(self.counts.drain());
+        self.by_name.sort_unstable_by_key(|(interface, _)| name(*interface));
+        for (interface, count) in &self.by_name {
+            let labels = out.labels(&[("device", name(*interface))]);
+            out.node(F::Routes, labels, f64::from(*count));
         }
     }
-    for (device, count) in counts {
-        let labels = out.labels(&[("device", &device)]);
-        out.node(F::Routes, labels, f64::from(count));
+}
+
+impl Row {
+    fn give(&self, names: &Interfaces, text: &mut String, out: &mut Writer<'_>) {
+        let labels = out.labels(&[("device", names.get(self.interface).unwrap_or_default())]);
+        let labels = out.with(labels, "src", written(text, self.source));
+        let destination = match self.destination {
+            None => "default",
+            Some((address, length)) => {
+                written(text, address);
+                let _ = write!(text, "/{length}");
+                text.as_str()
+            }
+        };
+        let labels = out.with(labels, "dest", destination);
+        let labels = out.with(labels, "gw", written(text, self.gateway));
+        let labels = out.with(labels, "priority", itoa::Buffer::new().format(self.priority));
+        let labels = out.with(labels, "proto", self.protocol);
+        let mut weight = itoa::Buffer::new();
+        let weight = self.weight.map_or("", |number| weight.format(number));
+        let labels = out.with(labels, "weight", weight);
+        out.node(F::Info, labels, 1.0);
     }
 }
 
-fn rows(route: &[u8], names: &HashMap<u32, String>) -> Vec<Row> {
-    let Some((head, rest)) = route.split_at_checked(ROUTE) else { return Vec::new() };
+fn written(text: &mut String, address: Option<IpAddr>) -> &str {
+    text.clear();
+    if let Some(address) = address {
+        let _ = write!(text, "{address}");
+    }
+    text
+}
+
+fn rows(route: &[u8], names: &Interfaces, mut found: impl FnMut(Row)) {
+    let Some((head, rest)) = route.split_at_checked(ROUTE) else { return };
     if head[7] != UNICAST {
-        return Vec::new();
+        return;
     }
     let attribute = |kind| attributes(rest).find(|(found, _)| *found == kind).map(|(_, value)| value);
     let number = |kind| attribute(kind).and_then(|value| u32_at(value, 0)).unwrap_or_default();
-    let name = |interface: u32| names.get(&interface).cloned().unwrap_or_default();
-    let row = |device, gateway, weight| Row {
-        device,
+    let row = |interface: u32, gateway, weight| Row {
+        interface: names.get(interface).map_or(0, |_| interface),
         source: address(attribute(SOURCE)),
-        destination: destination(attribute(DESTINATION), head[1]),
+        destination: (head[1] > 0).then(|| (address(attribute(DESTINATION)), head[1])),
         gateway: address(gateway),
         priority: number(PRIORITY),
         protocol: protocol(head[5]),
         weight,
     };
     let Some(mut hops) = attribute(MULTIPATH) else {
-        return vec![row(name(number(INTERFACE)), attribute(GATEWAY), String::new())];
+        return found(row(number(INTERFACE), attribute(GATEWAY), None));
     };
-    let mut rows = Vec::new();
     // struct rtnexthop: length, flags, weight - 1, interface, and attributes of its own.
     while let [low, high, _, hop, ..] = *hops {
         let length = usize::from(u16::from_ne_bytes([low, high]));
         let (Some(interface), Some(own)) = (u32_at(hops, 4), hops.get(8..length)) else { break };
         let gateway = attributes(own).find(|(kind, _)| *kind == GATEWAY).map(|(_, value)| value);
-        rows.push(row(name(interface), gateway, (u32::from(hop) + 1).to_string()));
+        found(row(interface, gateway, Some(u32::from(hop) + 1)));
         hops = hops.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
-    rows
 }
 
-fn address(bytes: Option<&[u8]>) -> String {
-    let bytes = bytes.unwrap_or_default();
-    match (<[u8; 4]>::try_from(bytes), <[u8; 16]>::try_from(bytes)) {
-        (Ok(bytes), _) => Ipv4Addr::from(bytes).to_string(),
-        (_, Ok(bytes)) => Ipv6Addr::from(bytes).to_string(),
-        _ => String::new(),
-    }
-}
-
-fn destination(bytes: Option<&[u8]>, length: u8) -> String {
-    match length {
-        0 => "default".to_owned(),
-        length => format!("{}/{length}", address(bytes)),
-    }
+fn address(bytes: Option<&[u8]>) -> Option<IpAddr> {
+    let bytes = bytes?;
+    let v4 = || <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4().or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
 /// RTPROT_* in include/uapi/linux/rtnetlink.h
@@ -233,7 +269,13 @@ mod tests {
         let local = route(32, 2, 2, &[attribute(INTERFACE, &1u32.to_ne_bytes())]);
         let mut samples = Samples::new(FAMILIES.len());
         let routes = [default.clone(), default, many, local, vec![2, 0]];
-        give(&routes, &names, &mut samples.writer(0, &[true; FAMILIES.len()]));
+        let mut rows = Rows::default();
+        // What one scrape saw is given again by the next.
+        for _ in 0..2 {
+            samples.clear();
+            let mut out = samples.writer(0, &[true; FAMILIES.len()]);
+            rows.give(routes.iter().map(Vec::as_slice), &names, &mut out);
+        }
         let of = |family: F| -> Vec<_> {
             let line = |s: &crate::metric::Sample| {
                 format!("{} {}", std::str::from_utf8(samples.labels(s.labels)).unwrap(), s.value)

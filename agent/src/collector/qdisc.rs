@@ -1,11 +1,9 @@
 //! What each interface's queueing discipline sent, dropped and holds.
 
-use std::collections::HashMap;
-
 use super::network_route::{failed, of_own_network};
 use super::{CollectError, Collector, NodeCollector, OptionDesc, OptionKind, Pattern, Run};
 use crate::metric::{Writer, families};
-use crate::source::netlink::{Netlink, attributes, interfaces, text, u32_at, u64_at};
+use crate::source::netlink::{Interfaces, Netlink, attributes, text, u32_at, u64_at};
 
 /// `qdisc`
 pub(super) const COLLECTOR: Collector = Collector {
@@ -25,6 +23,8 @@ pub(super) const COLLECTOR: Collector = Collector {
             Box::new(Qdisc {
                 is_own_network: paths.is_own_network(),
                 devices: options.pattern(&COLLECTOR, "deviceInclude", "deviceExclude"),
+                netlink: Netlink::default(),
+                interfaces: Interfaces::default(),
             })
         },
         can_block: true,
@@ -44,6 +44,8 @@ families! {
 struct Qdisc {
     is_own_network: bool,
     devices: Pattern,
+    netlink: Netlink,
+    interfaces: Interfaces,
 }
 
 // include/uapi/linux/rtnetlink.h, pkt_sched.h, gen_stats.h
@@ -63,20 +65,19 @@ const PACKETS: u16 = 8;
 impl NodeCollector for Qdisc {
     fn collect(&mut self, out: &mut Writer<'_>) -> Result<(), CollectError> {
         of_own_network(self.is_own_network)?;
-        let mut netlink = Netlink::route().map_err(|source| CollectError::read("netlink", source))?;
-        let names = interfaces(&mut netlink).map_err(failed)?;
-        for qdisc in netlink.dump(GET_QDISC, &[0; QDISC]).map_err(failed)? {
-            give(&qdisc, &names, &self.devices, out);
+        self.interfaces.read(&mut self.netlink).map_err(failed)?;
+        for qdisc in self.netlink.dump(GET_QDISC, &[0; QDISC]).map_err(failed)? {
+            give(qdisc, &self.interfaces, &self.devices, out);
         }
         Ok(())
     }
 }
 
 /// Only of the one at the root of an interface, to which the others pass on what they count.
-fn give(qdisc: &[u8], names: &HashMap<u32, String>, devices: &Pattern, out: &mut Writer<'_>) -> Option<()> {
+fn give(qdisc: &[u8], names: &Interfaces, devices: &Pattern, out: &mut Writer<'_>) -> Option<()> {
     let (head, rest) = qdisc.split_at_checked(QDISC)?;
     let parent = u32_at(head, 12)?;
-    let device = names.get(&u32_at(head, 4)?)?;
+    let device = names.get(u32_at(head, 4)?)?;
     if (parent != 0 && parent != ROOT) || devices.ignores(device) {
         return None;
     }

@@ -1,5 +1,7 @@
 //! Lists that only netlink gives: of the network namespace that this program is in.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use rustix::fd::OwnedFd;
@@ -8,11 +10,12 @@ use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
-/// A socket for asking the kernel.
-#[derive(Debug)]
+/// Asks the kernel. The socket is opened with the first question and kept until one fails; the buffer stays.
+#[derive(Debug, Default)]
 pub struct Netlink {
-    socket: OwnedFd,
+    socket: Option<OwnedFd>,
     sequence: u32,
+    /// The datagrams of one list, each from a multiple of 4 on.
     buffer: Vec<u8>,
 }
 
@@ -35,48 +38,54 @@ const DONE: u16 = 3;
 const DUMP_INTERRUPTED: u16 = 0x10;
 
 impl Netlink {
-    /// To the routing tables, the links and the traffic control (rtnetlink(7)).
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn route() -> Result<Self, Errno> {
-        let flags = SocketFlags::CLOEXEC;
-        // NETLINK_ROUTE is the protocol 0, and so the default.
-        let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
-        rustix::net::bind(&socket, &SocketAddrNetlink::new(0, 0))?;
-        set_socket_timeout(&socket, Timeout::Recv, Some(Duration::from_secs(10)))?;
-        Ok(Netlink { socket, sequence: 0, buffer: Vec::new() })
-    }
-
-    /// Asks for a list, and gives its messages, without their headers.
+    /// Asks the routing tables, the links or the traffic control (rtnetlink(7)) for a list, and gives its messages,
+    /// without their headers.
     ///
     /// # Errors
     /// See [`NetlinkError`].
-    pub fn dump(&mut self, kind: u16, payload: &[u8]) -> Result<Vec<Vec<u8>>, NetlinkError> {
+    pub fn dump(
+        &mut self,
+        kind: u16,
+        payload: &[u8],
+    ) -> Result<impl Iterator<Item = &[u8]> + use<'_>, NetlinkError> {
         const ATTEMPTS: usize = 5;
+        let mut result = Err(NetlinkError::Interrupted);
         for _ in 0..ATTEMPTS {
-            match self.attempt(kind, payload) {
-                Err(NetlinkError::Interrupted) => {}
-                result => return result,
+            result = self.attempt(kind, payload);
+            if result != Err(NetlinkError::Interrupted) {
+                break;
             }
         }
-        Err(NetlinkError::Interrupted)
+        if result.is_err() {
+            self.socket = None;
+        }
+        result?;
+        let sequence = self.sequence;
+        let is_of_list = move |m: &Message<'_>| m.sequence == sequence && m.kind != DONE;
+        Ok(Messages(&self.buffer).flatten().filter(is_of_list).map(|message| message.payload))
     }
 
-    fn attempt(&mut self, kind: u16, payload: &[u8]) -> Result<Vec<Vec<u8>>, NetlinkError> {
+    /// Reads a list into the buffer, to its end.
+    fn attempt(&mut self, kind: u16, payload: &[u8]) -> Result<(), NetlinkError> {
         self.sequence = self.sequence.wrapping_add(1);
-        let mut request = Vec::with_capacity(HEADER + payload.len());
-        request.extend(((HEADER + payload.len()) as u32).to_ne_bytes());
-        request.extend(kind.to_ne_bytes());
-        request.extend(REQUEST_DUMP.to_ne_bytes());
-        request.extend(self.sequence.to_ne_bytes());
-        request.extend([0; 4]);
-        request.extend(payload);
-        rustix::net::send(&self.socket, &request, SendFlags::empty()).map_err(NetlinkError::Kernel)?;
-        let (mut found, mut is_interrupted) = (Vec::new(), false);
+        self.buffer.clear();
+        self.buffer.extend(((HEADER + payload.len()) as u32).to_ne_bytes());
+        self.buffer.extend(kind.to_ne_bytes());
+        self.buffer.extend(REQUEST_DUMP.to_ne_bytes());
+        self.buffer.extend(self.sequence.to_ne_bytes());
+        self.buffer.extend([0; 4]);
+        self.buffer.extend(payload);
+        let socket = match &mut self.socket {
+            Some(socket) => socket,
+            closed => closed.insert(open().map_err(NetlinkError::Kernel)?),
+        };
+        rustix::net::send(&*socket, &self.buffer, SendFlags::empty()).map_err(NetlinkError::Kernel)?;
+        self.buffer.clear();
+        let mut is_interrupted = false;
         loop {
-            self.receive()?;
-            for message in Messages(&self.buffer) {
+            let start = self.buffer.len();
+            receive(socket, &mut self.buffer)?;
+            for message in Messages(&self.buffer[start..]) {
                 let message = message.ok_or(NetlinkError::Malformed)?;
                 // What is left of a list that was given up.
                 if message.sequence != self.sequence {
@@ -85,30 +94,39 @@ impl Netlink {
                 is_interrupted |= message.flags & DUMP_INTERRUPTED != 0;
                 match message.kind {
                     DONE if is_interrupted => return Err(NetlinkError::Interrupted),
-                    DONE => return Ok(found),
+                    DONE => return Ok(()),
                     ERROR => {
                         let code = u32_at(message.payload, 0).ok_or(NetlinkError::Malformed)? as i32;
                         return Err(NetlinkError::Kernel(Errno::from_raw_os_error(-code)));
                     }
-                    _ => found.push(message.payload.to_vec()),
+                    _ => {}
                 }
             }
+            self.buffer.resize(self.buffer.len().next_multiple_of(4), 0);
         }
     }
+}
 
-    /// One datagram, whole: the kernel makes them no longer than what the last one had room for, and at first 8 KiB
-    /// (net/netlink/af_netlink.c, netlink_dump).
-    fn receive(&mut self) -> Result<(), NetlinkError> {
-        const ROOM: usize = 64 << 10;
-        self.buffer.clear();
-        self.buffer.reserve(ROOM);
-        let (_, length) = rustix::io::retry_on_intr(|| {
-            let spare = rustix::buffer::spare_capacity(&mut self.buffer);
-            rustix::net::recv(&self.socket, spare, RecvFlags::TRUNC)
-        })
-        .map_err(NetlinkError::Kernel)?;
-        (length <= self.buffer.len()).then_some(()).ok_or(NetlinkError::Malformed)
-    }
+fn open() -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC;
+    // NETLINK_ROUTE is the protocol 0, and so the default.
+    let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
+    rustix::net::bind(&socket, &SocketAddrNetlink::new(0, 0))?;
+    set_socket_timeout(&socket, Timeout::Recv, Some(Duration::from_secs(10)))?;
+    Ok(socket)
+}
+
+/// Appends one datagram, whole: the kernel makes them no longer than what the last one had room for, and at first 8 KiB
+/// (net/netlink/af_netlink.c, netlink_dump).
+fn receive(socket: &OwnedFd, buffer: &mut Vec<u8>) -> Result<(), NetlinkError> {
+    const ROOM: usize = 64 << 10;
+    let start = buffer.len();
+    buffer.reserve(ROOM);
+    let (_, length) = rustix::io::retry_on_intr(|| {
+        rustix::net::recv(socket, rustix::buffer::spare_capacity(buffer), RecvFlags::TRUNC)
+    })
+    .map_err(NetlinkError::Kernel)?;
+    (length <= buffer.len() - start).then_some(()).ok_or(NetlinkError::Malformed)
 }
 
 struct Message<'a> {
@@ -175,27 +193,67 @@ pub fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }
 
-/// The names of the interfaces by their numbers.
-///
-/// # Errors
-/// See [`NetlinkError`].
-pub fn interfaces(netlink: &mut Netlink) -> Result<std::collections::HashMap<u32, String>, NetlinkError> {
-    const GET_LINK: u16 = 18;
-    /// struct ifinfomsg, with the number after family and type.
-    const LINK: usize = 16;
-    const NAME: u16 = 3;
-    let links = netlink.dump(GET_LINK, &[0; LINK])?;
-    let name = |link: &Vec<u8>| {
-        let (_, name) = attributes(link.get(LINK..)?).find(|(kind, _)| *kind == NAME)?;
-        Some((u32_at(link, 4)?, text(name)))
-    };
-    Ok(links.iter().filter_map(name).collect())
+/// The names of the interfaces by their numbers, of which those that are still there are kept.
+#[derive(Debug, Default)]
+pub struct Interfaces {
+    names: HashMap<u32, Name>,
+    round: u64,
+}
+
+#[derive(Debug)]
+struct Name {
+    text: String,
+    /// The last list that had it.
+    round: u64,
+}
+
+impl Interfaces {
+    /// Asks which there are.
+    ///
+    /// # Errors
+    /// See [`NetlinkError`].
+    pub fn read(&mut self, netlink: &mut Netlink) -> Result<(), NetlinkError> {
+        const GET_LINK: u16 = 18;
+        /// struct ifinfomsg, with the number after family and type.
+        const LINK: usize = 16;
+        const NAME: u16 = 3;
+        self.round += 1;
+        for link in netlink.dump(GET_LINK, &[0; LINK])? {
+            let name = || attributes(link.get(LINK..)?).find(|(kind, _)| *kind == NAME);
+            let (Some((_, name)), Some(number)) = (name(), u32_at(link, 4)) else { continue };
+            self.insert(number, &text(name));
+        }
+        self.names.retain(|_, name| name.round == self.round);
+        Ok(())
+    }
+
+    fn insert(&mut self, number: u32, text: &str) {
+        let name = self.names.entry(number).or_insert_with(|| Name { text: String::new(), round: 0 });
+        name.round = self.round;
+        if name.text != text {
+            text.clone_into(&mut name.text);
+        }
+    }
+
+    /// The name of the interface with this number.
+    pub fn get(&self, number: u32) -> Option<&str> {
+        self.names.get(&number).map(|name| name.text.as_str())
+    }
+}
+
+#[cfg(test)]
+impl<const N: usize> From<[(u32, String); N]> for Interfaces {
+    fn from(names: [(u32, String); N]) -> Self {
+        let mut interfaces = Interfaces::default();
+        names.iter().for_each(|(number, text)| interfaces.insert(*number, text));
+        interfaces
+    }
 }
 
 /// A text that ends with a zero byte.
-pub fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> Cow<'_, str> {
     let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
+    String::from_utf8_lossy(&bytes[..end])
 }
 
 #[cfg(test)]
@@ -231,10 +289,14 @@ mod tests {
 
     #[test]
     fn the_loopback_interface_is_the_first() {
-        let mut netlink = Netlink::route().unwrap();
-        assert_eq!(interfaces(&mut netlink).unwrap().get(&1).map(String::as_str), Some("lo"));
-        // No such question.
-        assert_eq!(netlink.dump(4095, &[0; 16]), Err(NetlinkError::Kernel(Errno::OPNOTSUPP)));
-        assert!(interfaces(&mut netlink).is_ok(), "an error ends no socket");
+        let (mut netlink, mut interfaces) = (Netlink::default(), Interfaces::default());
+        interfaces.insert(u32::MAX, "gone");
+        for _ in 0..2 {
+            interfaces.read(&mut netlink).unwrap();
+            assert_eq!((interfaces.get(1), interfaces.get(u32::MAX)), (Some("lo"), None));
+            // No such question.
+            let error = netlink.dump(4095, &[0; 16]).err();
+            assert_eq!(error, Some(NetlinkError::Kernel(Errno::OPNOTSUPP)));
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! The addresses of each interface.
 
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::F;
 use crate::collector::{CollectError, Pattern};
 use crate::metric::Writer;
-use crate::source::netlink::{Netlink, NetlinkError, attributes, interfaces, u32_at};
+use crate::source::netlink::{Interfaces, Netlink, NetlinkError, attributes, u32_at};
 
 // include/uapi/linux/rtnetlink.h and if_addr.h
 const GET_ADDRESS: u16 = 22;
@@ -14,21 +15,35 @@ const MESSAGE: usize = 8;
 const ADDRESS: u16 = 1;
 const LOCAL: u16 = 2;
 
-pub(super) fn collect(pattern: &Pattern, out: &mut Writer<'_>) -> Result<(), CollectError> {
+/// What is asked, and what is kept for the next time.
+#[derive(Default)]
+pub(super) struct Addresses {
+    netlink: Netlink,
+    interfaces: Interfaces,
+    text: String,
+}
+
+pub(super) fn collect(
+    addresses: &mut Addresses,
+    pattern: &Pattern,
+    out: &mut Writer<'_>,
+) -> Result<(), CollectError> {
     const WHERE: &str = "the addresses of interfaces (rtnetlink)";
     let failed = |error| match error {
         NetlinkError::Kernel(errno) => CollectError::read(WHERE, errno),
         NetlinkError::Malformed => CollectError::parse(WHERE, "a message ends in the middle"),
         NetlinkError::Interrupted => CollectError::parse(WHERE, "the list changed again and again"),
     };
-    let mut netlink = Netlink::route().map_err(|errno| failed(NetlinkError::Kernel(errno)))?;
-    let names = interfaces(&mut netlink).map_err(failed)?;
+    let Addresses { netlink, interfaces, text } = addresses;
+    interfaces.read(netlink).map_err(failed)?;
     for message in netlink.dump(GET_ADDRESS, &[0; MESSAGE]).map_err(failed)? {
-        let Some((number, address, bits)) = parse(&message) else { continue };
-        let Some(device) = names.get(&number).filter(|device| !pattern.ignores(device)) else { continue };
+        let Some((number, address, bits)) = parse(message) else { continue };
+        let Some(device) = interfaces.get(number).filter(|device| !pattern.ignores(device)) else { continue };
+        text.clear();
+        let _ = write!(text, "{address}");
         let mut buffer = itoa::Buffer::new();
         let labels = out.labels(&[
-            ("address", &address.to_string()),
+            ("address", text),
             ("device", device),
             ("netmask", buffer.format(bits)),
             ("scope", scope(address)),
