@@ -47,6 +47,9 @@ mod restart;
 #[path = "e2e/runner.rs"]
 mod runner;
 #[cfg(target_os = "linux")]
+#[path = "e2e/told.rs"]
+mod told;
+#[cfg(target_os = "linux")]
 #[path = "e2e/two_nodes.rs"]
 mod two_nodes;
 
@@ -65,6 +68,8 @@ const TESTS: &[Test] = &[
     test!(cadvisor::every_series_of_the_kubelet_is_there_with_its_value_or_a_known_difference),
     test!(policy::a_policy_changes_what_a_running_agent_exposes_without_a_restart),
     test!(policy::a_family_that_a_policy_excludes_is_gone_and_comes_back_with_its_deletion),
+    test!(told::a_container_that_is_killed_for_want_of_memory_shows_under_its_name_though_it_is_gone),
+    test!(told::what_pods_take_of_the_disk_is_there_as_the_kubelet_tells_it),
     test!(policy::an_invalid_policy_is_refused_by_the_api_server_with_the_field),
     test!(policy::a_policy_that_only_an_agent_can_refuse_ends_as_a_condition_with_its_reason),
     test!(policy::an_unknown_collector_is_a_warning_and_the_rest_applies),

@@ -83,7 +83,9 @@ pub(crate) fn a_policy_changes_what_a_running_agent_exposes_without_a_restart(
     let policy = Policy::new(
         cluster,
         "team-labels",
-        r#"{"namespaceSelector": {"matchLabels": {"team": "web"}}, "labels": {"podLabels": ["app.kubernetes.io/name"]}}"#,
+        r#"{"namespaceSelector": {"matchLabels": {"team": "web"}}, "labels": {
+            "podLabels": ["app.kubernetes.io/name"], "namespaceLabels": ["team"],
+            "nodeLabels": ["kubernetes.io/hostname"], "workload": true, "qosClass": true}}"#,
     )?;
     let applied = Instant::now();
     policy.apply()?;
@@ -94,6 +96,12 @@ pub(crate) fn a_policy_changes_what_a_running_agent_exposes_without_a_restart(
         let cart = exposition.one(CPU, &[("namespace", "shop"), ("container", "cart")])?;
         ensure!(cart.label("label_app_kubernetes_io_name") == "cart", "no label yet: {cart:?}");
         taken = Some(applied.elapsed());
+        let added = ["workload", "workload_type", "namespace_label_team", "qos_class"];
+        ensure!(
+            added.map(|label| cart.label(label)) == ["cart", "deployment", "web", "Burstable"],
+            "{cart:?}"
+        );
+        ensure!(cart.label("node_label_kubernetes_io_hostname") == agent.node, "{cart:?}");
         let elsewhere = exposition.select(CPU, &[("namespace", "batch")]);
         let labelled = elsewhere.iter().any(|s| !s.label("label_app_kubernetes_io_name").is_empty());
         ensure!(!elsewhere.is_empty() && !labelled, "a pod of another namespace got it");
