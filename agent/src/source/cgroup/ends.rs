@@ -16,12 +16,15 @@ use crate::source::file::read_once;
 use crate::source::text::pairs;
 
 /// The files that counters are made of, and the quota, without which `cpu.stat` is not told in full.
-const FILES: [CgroupFile; 5] = [
+const FILES: [CgroupFile; 8] = [
     CgroupFile::CpuStat,
     CgroupFile::CpuMax,
     CgroupFile::MemoryStat,
     CgroupFile::MemoryEvents,
     CgroupFile::IoStat,
+    CgroupFile::CpuPressure,
+    CgroupFile::MemoryPressure,
+    CgroupFile::IoPressure,
 ];
 
 /// The texts of the files of a cgroup whose last process has ended.
