@@ -18,11 +18,12 @@ const POLICY: &str = r#"{
 }"#;
 
 /// Of the profile Minimal what the agents have and the policy leaves.
-const LEFT: [&str; 4] = [
+const LEFT: [&str; 5] = [
     "container_cpu_cfs_periods_total",
     "container_cpu_cfs_throttled_periods_total",
     "container_cpu_usage_seconds_total",
     "container_memory_working_set_bytes",
+    "container_oom_events_total",
 ];
 
 const ANNOTATION: &str = "exporter-operator.dev/emergency";
