@@ -257,7 +257,7 @@ kind: Job
 metadata: {name: prepared, namespace: churn}
 spec:
   completions: 60
-  parallelism: 2
+  parallelism: 5
   template:
     spec:
       restartPolicy: Never
