@@ -19,8 +19,8 @@ const ROUNDS: usize = 5;
 const OF_THEMSELVES: [&str; 5] =
     ["go_", "process_", "promhttp_", "node_exporter_build_info", "node_scrape_collector_duration_seconds"];
 
-/// Without a CPU in it node_exporter panics, so that a recorded node which lacks it cannot be compared.
-const NEEDED: &str = "sys/devices/system/cpu/cpu0";
+/// Without these in it node_exporter panics, so that a recorded node which lacks one cannot be compared.
+const NEEDED: [&str; 2] = ["sys/devices/system/cpu/cpu0", "proc/self"];
 
 /// What node_exporter asks the kernel for and not the files, so that it says nothing of a tree.
 const OF_THE_KERNEL: [&str; 4] = ["ethtool", "network_route", "qdisc", "tcpstat"];
@@ -73,7 +73,7 @@ fn trees() -> Result<Vec<Tree>> {
     for entry in std::fs::read_dir(&fixtures).with_context(|| fixtures.display().to_string())? {
         let root = entry?.path();
         let name = root.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if root.join(NEEDED).is_dir() {
+        if NEEDED.iter().all(|needed| root.join(needed).is_dir()) {
             trees.push(Tree { name, root, is_live: false });
         }
     }
