@@ -94,6 +94,7 @@ fn series(cluster: &Cluster, agent: &Agent) -> Result<BTreeSet<String>> {
         .filter(|s| !s.name.starts_with("exporter_agent_") && s.label("namespace") != NAMESPACE)
         // Mounts and interfaces of pods come and go with these pods.
         .filter(|s| !s.name.starts_with("node_filesystem_") && !s.name.starts_with("node_network_"))
+        .filter(|s| !s.label("device").starts_with("veth"))
         .filter(|s| s.label("interface").is_empty() || s.label("interface") == "eth0");
     Ok(others
         .map(|s| {
