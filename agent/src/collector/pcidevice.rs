@@ -2,10 +2,12 @@
 
 mod ids;
 
+use std::path::PathBuf;
+
 use rustix::io::Errno;
 
 use super::{CollectError, Collector, NodeCollector, OptionDesc, OptionKind, Run};
-use crate::metric::{Labels, Writer, families};
+use crate::metric::{Labels, Writer, families, push_label};
 use crate::source::folder::Folder;
 use crate::source::text::{float, label, only_number};
 use ids::{Ids, Names};
@@ -37,6 +39,7 @@ pub(super) const COLLECTOR: Collector = Collector {
             Box::new(PciDevice {
                 devices: Folder::new(paths.sysfs.join("bus/pci/devices"), &FILES, &paths.handles),
                 names: names.then(|| Names::new(&paths.rootfs, options.set("idsfile"))),
+                known: Vec::new(),
             })
         },
         // The speed of a link is asked of the device.
@@ -108,14 +111,32 @@ const POWER_STATES: [&str; 7] = ["D0", "D1", "D2", "D3hot", "D3cold", "unknown",
 struct PciDevice {
     devices: Folder,
     names: Option<Names>,
+    /// By the places of the devices.
+    known: Vec<Known>,
+}
+
+/// What was made of what a device last said of itself; it is made anew only where that is not what it says now.
+#[derive(Default)]
+struct Known {
+    link: Vec<u8>,
+    location: Location,
+    parent: Option<Location>,
+    /// The labels of where it is.
+    at: Vec<u8>,
+    ids: Option<[u32; 6]>,
+    /// The labels of all that it is.
+    info: Vec<u8>,
 }
 
 /// Segment, bus, device and function, as labels.
 type Location = [String; 4];
 
+const LOCATION: [&str; 4] = ["segment", "bus", "device", "function"];
+
 impl NodeCollector for PciDevice {
     fn collect(&mut self, out: &mut Writer<'_>) -> Result<(), CollectError> {
         self.devices.list().map_err(|source| CollectError::read(self.devices.path(), source))?;
+        self.known.resize_with(self.devices.len(), Known::default);
         let mut result = Ok(());
         for device in 0..self.devices.len() {
             let collected = self.device(device, out);
@@ -127,10 +148,9 @@ impl NodeCollector for PciDevice {
 
 impl PciDevice {
     fn device(&mut self, device: usize, out: &mut Writer<'_>) -> Result<(), CollectError> {
-        let (location, parent) = self.location(device)?;
-        let at = location_labels(&location, ["segment", "bus", "device", "function"]);
-        let mut result = self.info(device, &location, parent.as_ref(), out);
-        let labels = out.labels(&at);
+        self.locate(device)?;
+        let mut result = self.info(device, out);
+        let labels = out.escaped(&self.known[device].at);
         for (file, family, missing) in VALUES {
             let missing = match missing {
                 Missing::MinusOne => Some(-1.0),
@@ -146,119 +166,137 @@ impl PciDevice {
                 Err(error) => result = result.and(Err(error)),
             }
         }
-        result.and(self.power(device, &at, out))
+        result.and(self.power(device, labels, out))
     }
 
     /// Where it is, and the bridge that it is behind: the directory that the link leads to.
-    fn location(&self, device: usize) -> Result<(Location, Option<Location>), CollectError> {
-        let path = self.devices.path().join(self.devices.name(device));
-        let target =
-            rustix::fs::readlink(&path, Vec::new()).map_err(|source| CollectError::read(&path, source))?;
-        let target = label(target.as_bytes());
-        let mut folders = target.rsplit('/');
+    fn locate(&mut self, device: usize) -> Result<(), CollectError> {
+        let known = &mut self.known[device];
+        let target = match self.devices.link(device) {
+            Ok(target) if target == known.link => return Ok(()),
+            Ok(target) => target.to_owned(),
+            Err(source) => return Err(CollectError::read(self.path(device), source)),
+        };
+        *known = Known::default();
+        let text = label(&target);
+        let mut folders = text.rsplit('/');
         let (own, parent) = (folders.next().unwrap_or_default(), folders.next().unwrap_or_default());
-        let wrong = |what: &str| CollectError::parse(&path, format!("`{what}` is not where a PCI device is"));
-        let own = location(own).ok_or_else(|| wrong(own))?;
+        let wrong = |what: &str| {
+            CollectError::parse(self.path(device), format!("`{what}` is not where a PCI device is"))
+        };
+        let place = location(own).ok_or_else(|| wrong(own))?;
         // `pci0000:00` is the host's own bridge.
-        match parent.starts_with("pci") {
-            true => Ok((own, None)),
-            false => Ok((own, Some(location(parent).ok_or_else(|| wrong(parent))?))),
-        }
+        let bridge = match parent.starts_with("pci") {
+            true => None,
+            false => Some(location(parent).ok_or_else(|| wrong(parent))?),
+        };
+        let mut at = Vec::new();
+        push_labels(&mut at, LOCATION.into_iter().zip(&place));
+        self.known[device] = Known { link: target, location: place, parent: bridge, at, ..Known::default() };
+        Ok(())
     }
 
-    fn info(
-        &mut self,
-        device: usize,
-        location: &Location,
-        parent: Option<&Location>,
-        out: &mut Writer<'_>,
-    ) -> Result<(), CollectError> {
+    fn path(&self, device: usize) -> PathBuf {
+        self.devices.path().join(self.devices.name(device))
+    }
+
+    fn info(&mut self, device: usize, out: &mut Writer<'_>) -> Result<(), CollectError> {
         let mut ids = [0; 6];
         for (id, file) in ids.iter_mut().zip(IDS) {
             *id = self.id(device, file)?;
         }
-        let [class, vendor, model, subsystem_vendor, subsystem, revision] = ids;
-        let texts = [
-            format!("0x{class:06x}"),
-            format!("0x{vendor:04x}"),
-            format!("0x{model:04x}"),
-            format!("0x{subsystem_vendor:04x}"),
-            format!("0x{subsystem:04x}"),
-            format!("0x{revision:02x}"),
-        ];
-        let none = [const { String::new() }; 4].map(|_| "*".to_owned());
-        let mut labels = location_labels(location, ["segment", "bus", "device", "function"]).to_vec();
-        let parent_names = ["parent_segment", "parent_bus", "parent_device", "parent_function"];
-        labels.extend(location_labels(parent.unwrap_or(&none), parent_names));
-        let names =
-            ["class_id", "vendor_id", "device_id", "subsystem_vendor_id", "subsystem_device_id", "revision"];
-        labels.extend(names.into_iter().zip(texts.iter().map(String::as_str)));
-        let found;
-        if let Some(names) = &mut self.names {
-            found =
-                names.of(Ids { class, vendor, device: model, subsystem_vendor, subsystem_device: subsystem });
-            let labels_of_names = [
-                "vendor_name",
-                "device_name",
-                "subsystem_vendor_name",
-                "subsystem_device_name",
-                "class_name",
-            ];
-            labels.extend(labels_of_names.into_iter().zip(found.iter().map(String::as_str)));
+        let known = &mut self.known[device];
+        if known.ids != Some(ids) {
+            known.ids = Some(ids);
+            known.info.clear();
+            push_info(&mut known.info, &known.location, known.parent.as_ref(), ids, self.names.as_mut());
         }
-        let labels = out.labels(&labels);
+        let labels = out.escaped(&known.info);
         out.node(F::Info, labels, 1.0);
         Ok(())
     }
 
     /// `0x8086`
     fn id(&mut self, device: usize, file: usize) -> Result<u32, CollectError> {
-        let text = self.devices.read(device, file);
-        let text = text.map(|text| label(text).into_owned());
-        let path = || self.devices.file_path(device, file);
-        let text = text.map_err(|source| CollectError::read(path(), source))?;
-        let id = text.strip_prefix("0x").and_then(|digits| u32::from_str_radix(digits, 16).ok());
-        id.ok_or_else(|| CollectError::parse(path(), format!("`{text}` is not an id")))
+        let text = match self.devices.read(device, file) {
+            Ok(text) => std::str::from_utf8(text).ok(),
+            Err(source) => return Err(CollectError::read(self.devices.file_path(device, file), source)),
+        };
+        let digits = text.and_then(|text| text.strip_prefix("0x"));
+        let id = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        id.ok_or_else(|| self.wrong(device, file, "is not an id"))
     }
 
     /// A number; nothing where the device has no such file or does not know.
     fn value(&mut self, device: usize, file: usize) -> Result<Option<f64>, CollectError> {
-        match self.devices.read(device, file).map(|text| (value(text), label(text).into_owned())) {
-            Ok((Ok(value), _)) => Ok(value),
-            Ok((Err(()), text)) => {
-                let path = self.devices.file_path(device, file);
-                Err(CollectError::parse(path, format!("`{text}` is not a number, or of another unit")))
-            }
+        match self.devices.read(device, file).map(value) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(())) => Err(self.wrong(device, file, "is not a number, or of another unit")),
             Err(Errno::NOENT) => Ok(None),
             Err(source) => Err(CollectError::read(self.devices.file_path(device, file), source)),
         }
     }
 
-    fn power(
-        &mut self,
-        device: usize,
-        at: &[(&str, &str)],
-        out: &mut Writer<'_>,
-    ) -> Result<(), CollectError> {
+    /// What was read last is not what it should be.
+    fn wrong(&self, device: usize, file: usize, what: &str) -> CollectError {
+        let text = label(self.devices.last());
+        CollectError::parse(self.devices.file_path(device, file), format!("`{text}` {what}"))
+    }
+
+    fn power(&mut self, device: usize, at: Labels, out: &mut Writer<'_>) -> Result<(), CollectError> {
         let state = match self.devices.read(device, POWER_STATE) {
             Ok(b"") | Err(Errno::NOENT) => return Ok(()),
-            Ok(text) => label(text).into_owned(),
+            Ok(text) => text,
             Err(source) => {
                 return Err(CollectError::read(self.devices.file_path(device, POWER_STATE), source));
             }
         };
         for of in POWER_STATES {
-            let labels: Labels = out.labels(&[at, &[("state", of)]].concat());
-            out.node(F::Power, labels, f64::from(of == state));
+            let labels = out.with(at, "state", of);
+            out.node(F::Power, labels, f64::from(of.as_bytes() == state));
         }
         Ok(())
     }
 }
 
-fn location_labels<'a>(location: &'a Location, names: [&'static str; 4]) -> [(&'static str, &'a str); 4] {
-    let [segment, bus, device, function] = location;
-    let [a, b, c, d] = names;
-    [(a, segment), (b, bus), (c, device), (d, function)]
+fn push_info(
+    text: &mut Vec<u8>,
+    location: &Location,
+    parent: Option<&Location>,
+    ids: [u32; 6],
+    names: Option<&mut Names>,
+) {
+    let [class, vendor, device, subsystem_vendor, subsystem_device, revision] = ids;
+    let texts = [
+        format!("0x{class:06x}"),
+        format!("0x{vendor:04x}"),
+        format!("0x{device:04x}"),
+        format!("0x{subsystem_vendor:04x}"),
+        format!("0x{subsystem_device:04x}"),
+        format!("0x{revision:02x}"),
+    ];
+    let none = [const { String::new() }; 4].map(|_| "*".to_owned());
+    push_labels(text, LOCATION.into_iter().zip(location));
+    let parent_names = ["parent_segment", "parent_bus", "parent_device", "parent_function"];
+    push_labels(text, parent_names.into_iter().zip(parent.unwrap_or(&none)));
+    let of_ids =
+        ["class_id", "vendor_id", "device_id", "subsystem_vendor_id", "subsystem_device_id", "revision"];
+    push_labels(text, of_ids.into_iter().zip(&texts));
+    if let Some(names) = names {
+        let found = names.of(Ids { class, vendor, device, subsystem_vendor, subsystem_device });
+        let of_names =
+            ["vendor_name", "device_name", "subsystem_vendor_name", "subsystem_device_name", "class_name"];
+        push_labels(text, of_names.into_iter().zip(found));
+    }
+}
+
+fn push_labels<'a>(text: &mut Vec<u8>, labels: impl Iterator<Item = (&'static str, &'a String)>) {
+    for (name, value) in labels {
+        if !text.is_empty() {
+            text.push(b',');
+        }
+        push_label(text, name, value);
+    }
 }
 
 /// `0000:00:1f.2`: domain, bus, slot and function, in hexadecimal.
@@ -287,7 +325,7 @@ fn value(text: &[u8]) -> Result<Option<f64>, ()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metric::shown::gives;
+    use crate::metric::shown::{Tree, gives, scrape};
 
     #[test]
     fn a_speed_has_its_unit_and_what_is_unknown_is_none() {
@@ -326,5 +364,30 @@ mod tests {
         ] {
             assert!(lines.contains(&format!("node_pcidevice_{line}")), "{line} in {lines:#?}");
         }
+    }
+
+    #[test]
+    fn another_device_in_the_same_place_has_its_own_identity() {
+        let at = "sys/bus/pci/devices/0000:01:00.0";
+        let tree = Tree::new(&[(at, "-> ../../../devices/pci0000:00/0000:00:01.0/0000:01:00.0")]);
+        let identify = |bridge: &str, vendor: &str| {
+            let own = format!("sys/devices/pci0000:00/{bridge}/0000:01:00.0");
+            IDS.iter().for_each(|file| tree.write(&format!("{own}/{}", FILES[*file]), b"0x1\n"));
+            tree.write(&format!("{own}/vendor"), vendor.as_bytes());
+        };
+        let mut running = tree.start(&COLLECTOR, &[]);
+        let mut check = |expected: &str| {
+            let (lines, result) = scrape(&COLLECTOR, running.as_mut());
+            result.unwrap();
+            assert!(lines[0].contains(expected), "{expected} in {lines:#?}");
+        };
+        identify("0000:00:01.0", "0x8086\n");
+        check(r#"parent_device="01",parent_function="0",class_id="0x000001",vendor_id="0x8086""#);
+        identify("0000:00:01.0", "0x10de\n");
+        check(r#"vendor_id="0x10de""#);
+        identify("0000:00:02.0", "0x10de\n");
+        std::fs::remove_file(tree.path().join(at)).unwrap();
+        tree.write(at, b"-> ../../../devices/pci0000:00/0000:00:02.0/0000:01:00.0");
+        check(r#"parent_device="02""#);
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{FileType, Mode, OFlags, RawDir, SeekFrom};
+use rustix::fs::{Access, FileType, Mode, OFlags, RawDir, SeekFrom};
 use rustix::io::Errno;
 
 use super::file::{HandleBudget, KeptFile};
@@ -21,6 +21,9 @@ pub struct Folder {
     entries: Vec<Entry>,
     /// What the kernel lists, and what a file holds.
     buffer: Vec<u8>,
+    /// The path of a link, or of a file that a device has not, which is looked for at each scrape.
+    looked_for: PathBuf,
+    is_sorted: bool,
 }
 
 /// One device.
@@ -43,6 +46,8 @@ impl Folder {
             folder: None,
             entries: Vec::new(),
             buffer: Vec::new(),
+            looked_for: PathBuf::new(),
+            is_sorted: false,
         }
     }
 
@@ -70,14 +75,20 @@ impl Folder {
         self
     }
 
+    /// With its entries in the order of their names.
+    pub fn sorted(mut self) -> Self {
+        self.is_sorted = true;
+        self
+    }
+
     /// Passes over entries whose names are others.
     pub fn only(mut self, only: fn(&str) -> bool) -> Self {
         self.only = only;
         self
     }
 
-    /// Takes up entries that came and lets go of those that went; in the order in which the kernel lists them. An entry
-    /// whose name is not text is passed over.
+    /// Takes up entries that came and lets go of those that went; in the order in which the kernel lists them, where no
+    /// other was asked for. An entry whose name is not text is passed over.
     ///
     /// # Errors
     /// What the kernel says; `NOENT` where there is no such folder.
@@ -97,6 +108,9 @@ impl Folder {
             }
             entry.is_present
         });
+        if self.is_sorted {
+            self.entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        }
         if listed.is_err() {
             self.folder = None;
         }
@@ -182,12 +196,16 @@ impl Folder {
     /// `INVAL` for the speed of an interface that is down.
     pub fn read(&mut self, entry: usize, file: usize) -> Result<&[u8], Errno> {
         let Entry { name, files, .. } = &mut self.entries[entry];
-        let path = || path(&self.path, name, self.files[file]);
-        let kept = &mut files[file];
+        let (folder, file, kept) = (&self.path, self.files[file], &mut files[file]);
         // A driver that is loaded later brings files to devices that are there already.
         if matches!(kept, KeptFile::Absent) {
+            let path = put_path(&mut self.looked_for, folder, name, file);
+            if rustix::fs::access(path, Access::EXISTS) == Err(Errno::NOENT) {
+                return Err(Errno::NOENT);
+            }
             *kept = KeptFile::Closed;
         }
+        let path = || path(folder, name, file);
         let mut result = kept.read(&self.handles, path, &mut self.buffer, self.is_whole);
         if result == Err(Errno::NODEV) {
             // The device went, and one of its name may have come (fs/kernfs/file.c, kernfs_get_active).
@@ -201,6 +219,19 @@ impl Folder {
         }
     }
 
+    /// Where the link leads that an entry is.
+    ///
+    /// # Errors
+    /// What the kernel says; `INVAL` where it is no link.
+    pub fn link(&mut self, entry: usize) -> Result<&[u8], Errno> {
+        let path = put_path(&mut self.looked_for, &self.path, &self.entries[entry].name, "");
+        self.buffer.clear();
+        // No link of /sys is longer (fs/sysfs/symlink.c; fs/kernfs/symlink.c, kernfs_iop_get_link).
+        self.buffer.reserve(4 << 10);
+        rustix::fs::readlinkat_raw(rustix::fs::CWD, path, rustix::buffer::spare_capacity(&mut self.buffer))?;
+        Ok(&self.buffer)
+    }
+
     /// What was read last, without the newline at its end.
     pub fn last(&self) -> &[u8] {
         self.buffer.trim_ascii_end()
@@ -208,8 +239,19 @@ impl Folder {
 }
 
 fn path(folder: &Path, name: &str, file: &str) -> PathBuf {
-    let entry = folder.join(name);
-    if file.is_empty() { entry } else { entry.join(file) }
+    let mut path = PathBuf::new();
+    put_path(&mut path, folder, name, file);
+    path
+}
+
+fn put_path<'a>(path: &'a mut PathBuf, folder: &Path, name: &str, file: &str) -> &'a Path {
+    path.as_mut_os_string().clear();
+    path.push(folder);
+    path.push(name);
+    if !file.is_empty() {
+        path.push(file);
+    }
+    path
 }
 
 impl Drop for Folder {
