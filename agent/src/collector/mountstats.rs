@@ -2,12 +2,12 @@
 
 mod nfs;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use rustix::io::Errno;
 
 use super::{CollectError, Collector, NodeCollector, Run};
-use crate::metric::{Writer, families};
+use crate::metric::{Labels, Writer, families};
 use crate::source::Paths;
 use crate::source::file::{FileError, NodeFile};
 use crate::source::text::{label, whole_lines};
@@ -154,6 +154,16 @@ struct Mountstats {
     infos: [NodeFile; 2],
     /// Whether our own mounts are the machine's.
     is_own: bool,
+    mounts: Mounts,
+}
+
+/// What is kept from one scrape to the next, so that none needs room of its own.
+#[derive(Default)]
+struct Mounts {
+    /// What was given, and whether it was this time.
+    given: HashMap<String, bool>,
+    key: String,
+    nfs: Nfs,
 }
 
 impl Mountstats {
@@ -161,7 +171,7 @@ impl Mountstats {
         let both =
             |file: &str| ["1", "self"].map(|process| NodeFile::new(paths.procfs.join(process).join(file)));
         let is_own = paths.procfs == std::path::Path::new("/proc");
-        Mountstats { stats: both("mountstats"), infos: both("mountinfo"), is_own }
+        Mountstats { stats: both("mountstats"), infos: both("mountinfo"), is_own, mounts: Mounts::default() }
     }
 }
 
@@ -177,60 +187,73 @@ impl NodeCollector for Mountstats {
         let stats = if place == 1 { own } else { first };
         let info = self.infos[place].read()?;
         let text = stats.read()?;
-        give(text, info, out).map_err(|what| CollectError::parse(stats.path(), what))
+        self.mounts.give(text, info, out).map_err(|what| CollectError::parse(stats.path(), what))
     }
 }
 
-fn give(text: &[u8], info: &[u8], out: &mut Writer<'_>) -> Result<(), String> {
-    let (text, is_whole) = whole_lines(text);
-    let mut result = if is_whole { Ok(()) } else { Err("ends in the middle".to_owned()) };
-    let mut seen = HashSet::new();
-    for (place, block) in blocks(text).enumerate() {
-        let Some(mount) = Mount::new(block) else { continue };
-        let nfs = match Nfs::parse(&mount, block) {
-            Ok(nfs) => nfs,
-            Err(what) => {
+impl Mounts {
+    fn give(&mut self, text: &[u8], info: &[u8], out: &mut Writer<'_>) -> Result<(), String> {
+        let (text, is_whole) = whole_lines(text);
+        let mut result = if is_whole { Ok(()) } else { Err("ends in the middle".to_owned()) };
+        self.given.values_mut().for_each(|is_now| *is_now = false);
+        for (place, block) in blocks(text).enumerate() {
+            let Some(mount) = Mount::new(block) else { continue };
+            if let Err(what) = self.nfs.parse(&mount, block) {
                 result = Err(format!("{}: {what}", label(mount.point)));
                 continue;
             }
-        };
-        let address = label(address(info, place, mount.point)).into_owned();
-        let (device, point) = (label(mount.device), label(mount.point));
-        for (protocol, _) in &nfs.transports {
-            let protocol = label(protocol);
-            let common = [("export", &*device), ("protocol", &protocol), ("mountaddr", &address)];
-            let key = |with: &str| common.map(|(_, value)| value.to_owned()).join("\n") + "\n" + with;
-            if seen.insert(key(&point)) {
-                let labels = out.labels(&[&common[..], &[("mountpoint", &point)]].concat());
-                out.node(F::MountpointInfo, labels, 1.0);
+            let address = label(address(info, place, mount.point));
+            let (device, point) = (label(mount.device), label(mount.point));
+            for transport in 0..self.nfs.transports.len() {
+                let protocol = self.nfs.transports[transport].0;
+                let common = [("export", &*device), ("protocol", protocol), ("mountaddr", &address)];
+                let common_labels = out.labels(&common);
+                let [export, protocol, address] = common.map(|(_, value)| value);
+                if self.is_first([export, protocol, address, &point]) {
+                    let labels = out.with(common_labels, "mountpoint", &point);
+                    out.node(F::MountpointInfo, labels, 1.0);
+                }
+                // What is mounted in several places has its counters once.
+                if !self.is_first([export, protocol, address, ""]) {
+                    break;
+                }
+                series(&self.nfs, common_labels, out);
             }
-            // What is mounted in several places has its counters once.
-            if !seen.insert(key("")) {
-                break;
-            }
-            series(&nfs, &common, out);
+        }
+        self.given.retain(|_, is_now| *is_now);
+        result
+    }
+
+    /// Whether this was not given yet this time; from now on it was.
+    fn is_first(&mut self, parts: [&str; 4]) -> bool {
+        self.key.clear();
+        for part in parts {
+            self.key.push_str(part);
+            self.key.push('\n');
+        }
+        match self.given.get_mut(&self.key) {
+            Some(is_now) => !std::mem::replace(is_now, true),
+            None => self.given.insert(self.key.clone(), true).is_none(),
         }
     }
-    result
 }
 
-fn series(nfs: &Nfs<'_>, common: &[(&str, &str)], out: &mut Writer<'_>) {
-    let labels = out.labels(common);
-    out.node(F::AgeSeconds, labels, nfs.age);
+fn series(nfs: &Nfs, common: Labels, out: &mut Writer<'_>) {
+    out.node(F::AgeSeconds, common, nfs.age);
     for (family, value) in BYTES.into_iter().zip(nfs.bytes) {
-        out.node(family, labels, value as f64);
+        out.node(family, common, value as f64);
     }
     for (family, value) in EVENTS.into_iter().zip(nfs.events) {
-        family.into_iter().for_each(|family| out.node(family, labels, value as f64));
+        family.into_iter().for_each(|family| out.node(family, common, value as f64));
     }
     for (i, (_, values)) in nfs.transports.iter().enumerate() {
-        let labels = out.labels(&[common, &[("transport", itoa::Buffer::new().format(i))]].concat());
+        let labels = out.with(common, "transport", itoa::Buffer::new().format(i));
         for (family, value) in TRANSPORT.into_iter().zip(values) {
             family.into_iter().for_each(|family| out.node(family, labels, amount(family, *value)));
         }
     }
-    for (operation, values) in &nfs.operations {
-        let labels = out.labels(&[common, &[("operation", &*label(operation))]].concat());
+    for (operation, values) in nfs.operations() {
+        let labels = out.with(common, "operation", operation);
         for (family, value) in OPERATIONS.into_iter().zip(values) {
             out.node(family, labels, amount(family, *value));
         }

@@ -1,5 +1,7 @@
 //! The figures of one NFS mount, out of the text that the kernel writes.
 
+use std::ops::Range;
+
 use crate::source::text::{float, label, number, words};
 
 // How many columns each line has (fs/nfs/iostat.h; net/sunrpc/stats.c; net/sunrpc/xprtsock.c).
@@ -42,9 +44,10 @@ impl<'a> Mount<'a> {
     /// `device server:/export mounted on /mnt with fstype nfs4 statvers=1.1`; nothing where there are no figures.
     pub(super) fn new(block: &'a [u8]) -> Option<Self> {
         let line = block.split(|b| *b == b'\n').next()?;
-        let columns: Vec<_> = words(line).collect();
-        let [b"device", device, b"mounted", b"on", point, b"with", b"fstype", b"nfs" | b"nfs4", version, ..] =
-            columns[..]
+        let mut columns = words(line);
+        let columns: [&[u8]; 9] = std::array::from_fn(|_| columns.next().unwrap_or_default());
+        let [b"device", device, b"mounted", b"on", point, b"with", b"fstype", b"nfs" | b"nfs4", version] =
+            columns
         else {
             return None;
         };
@@ -52,18 +55,25 @@ impl<'a> Mount<'a> {
     }
 }
 
-pub(super) struct Nfs<'a> {
+/// The figures of one mount at a time, in the same room.
+#[derive(Default)]
+pub(super) struct Nfs {
     pub(super) age: f64,
     pub(super) bytes: [u64; BYTES],
     pub(super) events: [u64; EVENTS],
-    pub(super) transports: Vec<(&'a [u8], [u64; TRANSPORT])>,
-    pub(super) operations: Vec<(&'a [u8], [u64; OPERATIONS])>,
+    pub(super) transports: Vec<(&'static str, [u64; TRANSPORT])>,
+    operations: Vec<(Range<usize>, [u64; OPERATIONS])>,
+    /// Of the operations, one after the other.
+    names: String,
 }
 
-impl<'a> Nfs<'a> {
-    pub(super) fn parse(mount: &Mount<'_>, block: &'a [u8]) -> Result<Self, String> {
+impl Nfs {
+    /// Takes the figures of this mount in place of those of the last.
+    pub(super) fn parse(&mut self, mount: &Mount<'_>, block: &[u8]) -> Result<(), String> {
         let (mut age, mut bytes, mut events) = (None, None, None);
-        let (mut transports, mut operations) = (Vec::new(), Vec::new());
+        self.transports.clear();
+        self.operations.clear();
+        self.names.clear();
         let mut is_operations = false;
         for line in block.split(|b| *b == b'\n').skip(1) {
             let mut columns = words(line);
@@ -72,24 +82,28 @@ impl<'a> Nfs<'a> {
             match key {
                 _ if is_operations => {
                     let values = numbers(columns).ok_or_else(wrong)?;
-                    operations.push((key.strip_suffix(b":").unwrap_or(key), values));
+                    let start = self.names.len();
+                    self.names.push_str(&label(key.strip_suffix(b":").unwrap_or(key)));
+                    self.operations.push((start..self.names.len(), values));
                 }
                 b"age:" => age = Some(columns.next().and_then(float).ok_or_else(wrong)?),
                 b"bytes:" => bytes = Some(numbers(columns).ok_or_else(wrong)?),
                 b"events:" => events = Some(numbers(columns).ok_or_else(wrong)?),
-                b"xprt:" => transports.push(transport(mount.version, columns).ok_or_else(wrong)?),
+                b"xprt:" => self.transports.push(transport(mount.version, columns).ok_or_else(wrong)?),
                 b"per-op" => is_operations = true,
                 _ => {}
             }
         }
         let lacks = |what: &str| format!("has no {what}");
-        Ok(Nfs {
-            age: age.ok_or_else(|| lacks("age"))?,
-            bytes: bytes.ok_or_else(|| lacks("bytes"))?,
-            events: events.ok_or_else(|| lacks("events"))?,
-            transports,
-            operations,
-        })
+        self.age = age.ok_or_else(|| lacks("age"))?;
+        self.bytes = bytes.ok_or_else(|| lacks("bytes"))?;
+        self.events = events.ok_or_else(|| lacks("events"))?;
+        Ok(())
+    }
+
+    /// The operations and their figures.
+    pub(super) fn operations(&self) -> impl Iterator<Item = (&str, &[u64; OPERATIONS])> {
+        self.operations.iter().map(|(name, values)| (&self.names[name.clone()], values))
     }
 }
 
@@ -107,13 +121,12 @@ fn numbers<'a, const N: usize>(mut columns: impl Iterator<Item = &'a [u8]>) -> O
 fn transport<'a>(
     version: &[u8],
     mut columns: impl Iterator<Item = &'a [u8]>,
-) -> Option<(&'a [u8], [u64; TRANSPORT])> {
-    let protocol = columns.next()?;
+) -> Option<(&'static str, [u64; TRANSPORT])> {
     let mut values = [0; TRANSPORT];
-    let missing = match protocol {
-        b"tcp" => 0..0,
-        b"udp" => 2..5,
-        b"rdma" => 10..13,
+    let (protocol, missing) = match columns.next()? {
+        b"tcp" => ("tcp", 0..0),
+        b"udp" => ("udp", 2..5),
+        b"rdma" => ("rdma", 10..13),
         _ => return None,
     };
     let count = match version {
