@@ -1,13 +1,14 @@
 //! The paths to each NVMe subsystem, and their states.
 
-use std::path::{Path, PathBuf};
+use std::borrow::Cow;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
 use super::{CollectError, Collector, NodeCollector, Run};
-use crate::metric::{Writer, families};
-use crate::source::file::read_once;
-use crate::source::folder;
+use crate::metric::{Labels, Writer, families};
+use crate::source::file::HandleBudget;
+use crate::source::folder::Folder;
 use crate::source::text::{label, number};
 
 /// `nvmesubsystem`
@@ -20,8 +21,16 @@ pub(super) const COLLECTOR: Collector = Collector {
     exclusive: &[],
     run: Run::Node {
         start: |paths, _| {
-            let folder = paths.sysfs.join("class/nvme-subsystem");
-            Box::new(NvmeSubsystem { folder, buffer: Vec::new(), fault: None })
+            let (path, handles) = (paths.sysfs.join("class/nvme-subsystem"), paths.handles.clone());
+            let files = &["subsysnqn", "model", "serial", "iopolicy"];
+            let subsystems =
+                Folder::sysfs(path, files, &handles).only(|name| name.starts_with("nvme-subsys"));
+            Box::new(NvmeSubsystem {
+                subsystems: subsystems.sorted(),
+                below: Vec::new(),
+                handles,
+                fault: None,
+            })
         },
         can_block: false,
     },
@@ -39,92 +48,105 @@ families! {
 const STATES: [&str; 7] = ["connecting", "dead", "deleting", "live", "new", "resetting", "unknown"];
 
 struct NvmeSubsystem {
-    folder: PathBuf,
-    buffer: Vec<u8>,
+    subsystems: Folder,
+    /// Controllers and namespaces, by the subsystem.
+    below: Vec<(String, Folder)>,
+    handles: Arc<HandleBudget>,
     fault: Option<CollectError>,
 }
 
 impl NodeCollector for NvmeSubsystem {
     fn collect(&mut self, out: &mut Writer<'_>) -> Result<(), CollectError> {
-        let names = folder::names(&self.folder);
-        let names = names.map_err(|source| match source {
-            Errno::ACCESS => CollectError::Absent(format!("{}: {source}", self.folder.display())),
-            source => CollectError::read(&self.folder, source),
+        let path = self.subsystems.path().to_owned();
+        self.subsystems.list().map_err(|source| match source {
+            Errno::ACCESS => CollectError::Absent(format!("{}: {source}", path.display())),
+            source => CollectError::read(&path, source),
         })?;
-        for name in names.iter().filter(|name| name.starts_with("nvme-subsys")) {
-            self.subsystem(name, out);
+        for i in 0..self.subsystems.len() {
+            let name = self.subsystems.name(i);
+            match self.below[i..].iter().position(|(known, _)| known == name) {
+                Some(0) => {}
+                Some(further) => self.below.swap(i, i + further),
+                None => {
+                    let entries = Folder::sysfs(path.join(name), &["state", "transport"], &self.handles);
+                    self.below
+                        .insert(i, (name.to_owned(), entries.only(|name| kind(name).is_some()).sorted()));
+                }
+            }
+        }
+        self.below.truncate(self.subsystems.len());
+        for i in 0..self.subsystems.len() {
+            self.subsystem(i, out);
         }
         self.fault.take().map_or(Ok(()), Err)
     }
 }
 
 impl NvmeSubsystem {
-    fn subsystem(&mut self, name: &str, out: &mut Writer<'_>) {
-        let folder = self.folder.join(name);
-        let [nqn, model, serial, policy] =
-            ["subsysnqn", "model", "serial", "iopolicy"].map(|file| self.text(&folder.join(file)));
-        let labels = [
-            ("subsystem", name),
-            ("nqn", &nqn),
-            ("model", &model),
-            ("serial", &serial),
-            ("iopolicy", &policy),
-        ];
-        let labels = out.labels(&labels);
+    fn subsystem(&mut self, i: usize, out: &mut Writer<'_>) {
+        let subsystem = out.labels(&[("subsystem", self.subsystems.name(i))]);
+        let mut labels = subsystem;
+        for (file, name) in ["nqn", "model", "serial", "iopolicy"].into_iter().enumerate() {
+            let value = text(&mut self.subsystems, i, file, &mut self.fault);
+            labels = out.with(labels, name, &value);
+        }
         out.node(F::Info, labels, 1.0);
-        let entries = folder::names(&folder).unwrap_or_else(|source| {
-            self.fault.get_or_insert(CollectError::read(&folder, source));
-            Vec::new()
-        });
+        let entries = &mut self.below[i].1;
+        if let Err(source) = entries.list() {
+            self.fault.get_or_insert(CollectError::read(entries.path(), source));
+        }
         let (mut paths, mut live) = (0, 0);
-        for entry in &entries {
-            match kind(entry) {
+        for entry in 0..entries.len() {
+            match kind(entries.name(entry)) {
                 Some(Kind::Controller) => {
-                    let state = self.controller(name, entry, &folder.join(entry), out);
+                    let state = controller(entries, entry, subsystem, &mut self.fault, out);
                     paths += 1;
                     live += u32::from(state == "live");
                 }
                 Some(Kind::Namespace) => {
-                    let labels = out.labels(&[("subsystem", name), ("device", entry)]);
+                    let labels = out.with(subsystem, "device", entries.name(entry));
                     out.node(F::Namespace, labels, 1.0);
                 }
                 None => {}
             }
         }
-        let labels = out.labels(&[("subsystem", name)]);
-        out.node(F::Paths, labels, f64::from(paths));
-        out.node(F::Live, labels, f64::from(live));
+        out.node(F::Paths, subsystem, f64::from(paths));
+        out.node(F::Live, subsystem, f64::from(live));
     }
+}
 
-    fn controller(
-        &mut self,
-        subsystem: &str,
-        name: &str,
-        folder: &Path,
-        out: &mut Writer<'_>,
-    ) -> &'static str {
-        let [text, transport] = ["state", "transport"].map(|file| self.text(&folder.join(file)));
-        let text = if text == "deleting (no IO)" { "deleting" } else { &text };
-        let state = STATES.into_iter().find(|state| *state == text).unwrap_or("unknown");
-        for of in STATES {
-            let labels =
-                [("subsystem", subsystem), ("controller", name), ("transport", &transport), ("state", of)];
-            let labels = out.labels(&labels);
-            out.node(F::State, labels, f64::from(of == state));
-        }
-        state
+fn controller(
+    entries: &mut Folder,
+    entry: usize,
+    subsystem: Labels,
+    fault: &mut Option<CollectError>,
+    out: &mut Writer<'_>,
+) -> &'static str {
+    let state = match &*text(entries, entry, 0, fault) {
+        "deleting (no IO)" => "deleting",
+        text => STATES.into_iter().find(|state| *state == text).unwrap_or("unknown"),
+    };
+    let labels = out.with(subsystem, "controller", entries.name(entry));
+    let labels = out.with(labels, "transport", &text(entries, entry, 1, fault));
+    for of in STATES {
+        let labels = out.with(labels, "state", of);
+        out.node(F::State, labels, f64::from(of == state));
     }
+    state
+}
 
-    /// The text of a file; empty where it cannot be read, which is an error.
-    fn text(&mut self, path: &Path) -> String {
-        match read_once(path, &mut self.buffer) {
-            Ok(()) => label(self.buffer.trim_ascii()).into_owned(),
-            Err(source) => {
-                self.fault.get_or_insert(CollectError::read(path, source));
-                String::new()
-            }
-        }
+/// The text of a file; empty where it cannot be read, which is an error.
+fn text<'a>(
+    folder: &'a mut Folder,
+    entry: usize,
+    file: usize,
+    fault: &mut Option<CollectError>,
+) -> Cow<'a, str> {
+    if let Err(source) = folder.read(entry, file) {
+        fault.get_or_insert_with(|| CollectError::read(folder.file_path(entry, file), source));
+        return Cow::Borrowed("");
     }
+    label(folder.last().trim_ascii())
 }
 
 enum Kind {
