@@ -1,7 +1,7 @@
 //! Kernel settings that are chosen by name, as numbers or as text.
 
 use super::{CollectError, Collector, NodeCollector, OptionDesc, OptionKind, Run};
-use crate::metric::{Kind, NamedDesc, Suffix, Writer, families};
+use crate::metric::{Kind, Labels, Named, NamedDesc, Suffix, Writer, families};
 use crate::source::Paths;
 use crate::source::file::NodeFile;
 use crate::source::text::{label, push_name};
@@ -47,7 +47,9 @@ struct Sysctl(Vec<Setting>);
 
 struct Setting {
     name: String,
-    keys: Vec<String>,
+    has_keys: bool,
+    /// That of the name, or one for each key.
+    families: Vec<Family>,
     is_number: bool,
     file: NodeFile,
     /// Why it cannot be right here.
@@ -60,26 +62,57 @@ impl Setting {
         let path = name.replace('.', "/");
         // What begins with a slash would replace the folder.
         let file = NodeFile::new(paths.procfs.join("sys").join(path.trim_start_matches('/')));
-        let keys = keys.into_iter().flat_map(|keys| keys.split(',')).map(str::to_owned).collect();
+        let families = match keys {
+            None => vec![Family::new(name, None)],
+            Some(keys) => keys.split(',').enumerate().map(|key| Family::new(name, Some(key))).collect(),
+        };
         let refusal = refusal(paths, path.trim_start_matches('/'));
-        Setting { name: name.to_owned(), keys, is_number, file, refusal }
+        Setting { name: name.to_owned(), has_keys: keys.is_some(), families, is_number, file, refusal }
     }
 
     fn collect(&mut self, out: &mut Writer<'_>) -> Result<(), CollectError> {
-        let Setting { name, keys, is_number, file, refusal } = self;
+        let Setting { name, has_keys, families, is_number, file, refusal } = self;
         if let Some(why) = refusal {
             return Err(CollectError::Absent(format!("{name}: {why}")));
         }
-        let text = label(file.read()?).into_owned();
-        let values: Vec<&str> = text.split_whitespace().collect();
-        let result = match (values.len(), keys.len()) {
+        let given = families.len();
+        let mut give = |text: &str| match (text.split_whitespace().count(), &families[..]) {
             (0, _) => Err("has no value".to_owned()),
-            (_, 0) => give(out, name, &values, *is_number),
+            (_, _) if !*has_keys && !*is_number => {
+                give_as_text(out, name, text);
+                Ok(())
+            }
+            (count, [family]) if !*has_keys => give(out, family, text, count),
             _ if !*is_number => Err("text has an index and no keys".to_owned()),
-            (count, given) if count != given || count == 1 => Err(format!("has {count} values, not {given}")),
-            _ => give_by_key(out, name, &values, keys),
+            (count, _) if count != given || count == 1 => Err(format!("has {count} values, not {given}")),
+            _ => give_by_key(out, families, text),
         };
+        let result = give(&label(file.read()?));
         result.map_err(|what| CollectError::parse(file.path(), what))
+    }
+}
+
+struct Family {
+    name: String,
+    help: String,
+}
+
+impl Family {
+    /// That of a setting, or of one of its values by index and key.
+    fn new(setting: &str, key: Option<(usize, &str)>) -> Self {
+        let mut name = PREFIX.to_owned();
+        push_name(&mut name, setting);
+        let mut help = format!("Sysctl {setting}.");
+        if let Some((index, key)) = key {
+            name.push('_');
+            push_name(&mut name, key);
+            help = format!("Sysctl {setting}, field {index}.");
+        }
+        Family { name, help }
+    }
+
+    fn of(&self, out: &mut Writer<'_>) -> Named {
+        out.named(&self.name, Kind::Untyped, &self.help)
     }
 }
 
@@ -111,23 +144,21 @@ fn refusal(paths: &Paths, path: &str) -> Option<&'static str> {
     None
 }
 
-fn give(out: &mut Writer<'_>, name: &str, values: &[&str], is_number: bool) -> Result<(), String> {
-    if !is_number {
-        for (index, value) in values.iter().enumerate() {
-            let mut buffer = itoa::Buffer::new();
-            let labels = [("name", name), ("value", value), ("index", buffer.format(index))];
-            let labels = out.labels(&labels);
-            out.node(F::Info, labels, 1.0);
-        }
-        return Ok(());
+fn give_as_text(out: &mut Writer<'_>, name: &str, text: &str) {
+    let named = out.labels(&[("name", name)]);
+    for (index, value) in text.split_whitespace().enumerate() {
+        let labels = out.with(named, "value", value);
+        let labels = out.with(labels, "index", itoa::Buffer::new().format(index));
+        out.node(F::Info, labels, 1.0);
     }
+}
+
+fn give(out: &mut Writer<'_>, family: &Family, text: &str, count: usize) -> Result<(), String> {
     let mut result = Ok(());
-    let mut family = PREFIX.to_owned();
-    push_name(&mut family, name);
-    let family = out.named(&family, Kind::Untyped, &format!("Sysctl {name}."));
-    for (index, value) in values.iter().enumerate() {
-        let labels = match values.len() {
-            1 => out.labels(&[]),
+    let family = family.of(out);
+    for (index, value) in text.split_whitespace().enumerate() {
+        let labels = match count {
+            1 => Labels::NONE,
             _ => out.labels(&[("index", itoa::Buffer::new().format(index))]),
         };
         match integer(value) {
@@ -138,20 +169,15 @@ fn give(out: &mut Writer<'_>, name: &str, values: &[&str], is_number: bool) -> R
     result
 }
 
-fn give_by_key(out: &mut Writer<'_>, name: &str, values: &[&str], keys: &[String]) -> Result<(), String> {
+fn give_by_key(out: &mut Writer<'_>, families: &[Family], text: &str) -> Result<(), String> {
     let mut result = Ok(());
-    for (index, (value, key)) in values.iter().zip(keys).enumerate() {
+    for (value, family) in text.split_whitespace().zip(families) {
         let Some(value) = integer(value) else {
             result = Err(format!("`{value}` is not a number"));
             continue;
         };
-        let mut family = PREFIX.to_owned();
-        push_name(&mut family, name);
-        family.push('_');
-        push_name(&mut family, key);
-        let family = out.named(&family, Kind::Untyped, &format!("Sysctl {name}, field {index}."));
-        let labels = out.labels(&[]);
-        out.add(family, labels, Suffix::None, value as f64);
+        let family = family.of(out);
+        out.add(family, Labels::NONE, Suffix::None, value as f64);
     }
     result
 }
