@@ -17,22 +17,30 @@ fn recorded() -> Vec<PathBuf> {
 
 #[test]
 fn no_file_of_a_node_makes_a_collector_panic_or_an_answer_unreadable() {
+    // Side by side, since each is a machine of its own and all together take minutes.
+    let faults: Vec<String> = std::thread::scope(|threads| {
+        let running: Vec<_> =
+            recorded().into_iter().map(|node| threads.spawn(move || faults_of(&node))).collect();
+        running.into_iter().flat_map(|node| node.join().unwrap()).collect()
+    });
+    assert!(faults.is_empty(), "{} faults, the first: {}", faults.len(), faults[0]);
+}
+
+fn faults_of(node: &Path) -> Vec<String> {
     let mut faults = Vec::new();
-    for node in recorded() {
-        let mut machine = Machine::new(&node).unwrap();
-        // Of the many files of one name, such as those of each cgroup, one stands for all.
-        let mut seen = HashSet::new();
-        for file in 0..machine.files().len() {
-            let path = machine.files()[file].clone();
-            if seen.insert(path.file_name().map(ToOwned::to_owned)) {
-                let text = fs::read(&path).unwrap();
-                // A single word has few ways to be wrong.
-                let most = if text.len() < 64 { 14 } else { 40 };
-                faults.extend(mutations(&text, most).filter_map(|bytes| machine.with(file, &bytes).err()));
-            }
+    let mut machine = Machine::new(node).unwrap();
+    // Of the many files of one name, such as those of each cgroup, one stands for all.
+    let mut seen = HashSet::new();
+    for file in 0..machine.files().len() {
+        let path = machine.files()[file].clone();
+        if seen.insert(path.file_name().map(ToOwned::to_owned)) {
+            let text = fs::read(&path).unwrap();
+            // A single word has few ways to be wrong.
+            let most = if text.len() < 64 { 14 } else { 40 };
+            faults.extend(mutations(&text, most).filter_map(|bytes| machine.with(file, &bytes).err()));
         }
     }
-    assert!(faults.is_empty(), "{} faults, the first: {}", faults.len(), faults[0]);
+    faults
 }
 
 #[test]
