@@ -1,7 +1,7 @@
 //! Keeps who the pods are up to date: at once when the kernel tells of a new cgroup, else every half minute.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::fd::OwnedFd;
@@ -30,7 +30,7 @@ pub async fn run(
     telemetry: Arc<Telemetry>,
     health: Health,
 ) {
-    let (changed, changes) = on_scraper(&scraper, |s| {
+    let (changed, changes) = Scraper::locked(&scraper, |s| {
         s.refresh();
         (s.changed(), s.changes())
     });
@@ -44,10 +44,10 @@ pub async fn run(
     // Of the tree when the kubelet was last asked: a container that has just started may look like a sandbox.
     let mut asked_of = 0;
     loop {
-        let (unknown, generation) = on_scraper(&scraper, |s| (s.refresh(), s.generation()));
+        let (unknown, generation) = Scraper::locked(&scraper, |s| (s.refresh(), s.generation()));
         if unknown > 0 {
             // Before the kubelet is asked, which may take longer than a row is withheld.
-            on_scraper(&scraper, |s| s.set_links(links::containers(&rootfs)));
+            Scraper::locked(&scraper, |s| s.set_links(links::containers(&rootfs)));
         }
         let is_new = unknown > 0 || generation != asked_of;
         if let Some(kubelet) = &kubelet
@@ -61,14 +61,14 @@ pub async fn run(
             match pods {
                 Ok(pods) => {
                     last_error.clear();
-                    on_scraper(&scraper, |s| s.set_pods(pods));
+                    Scraper::locked(&scraper, |s| s.set_pods(pods));
                 }
                 Err(error) => log_once(&mut last_error, &error),
             }
         }
-        let (unknown, is_watched) = on_scraper(&scraper, |s| (s.refresh(), s.is_watched()));
+        let (unknown, is_watched) = Scraper::locked(&scraper, |s| (s.refresh(), s.is_watched()));
         tokio::time::sleep(RETRY).await;
-        if unknown > 0 || (is_new && kubelet.is_some() && asked_of != generation && last_error.is_empty()) {
+        if unknown > 0 || (kubelet.is_some() && asked_of != generation && last_error.is_empty()) {
             continue;
         }
         changes = changes.filter(|_| is_watched);
@@ -100,11 +100,6 @@ async fn readable(changes: Option<&AsyncFd<OwnedFd>>) {
         },
         None => std::future::pending().await,
     }
-}
-
-/// The scraper may be busy for as long as a scrape takes, so it is waited for where waiting holds up nothing else.
-fn on_scraper<T>(scraper: &Arc<Mutex<Scraper>>, act: impl FnOnce(&mut Scraper) -> T) -> T {
-    tokio::task::block_in_place(|| act(&mut scraper.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
 fn log_once(last: &mut String, error: &KubeletError) {

@@ -1,6 +1,6 @@
 //! Keeps what the kubelet says of storage up to date, as long as somebody scrapes it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::health::Health;
@@ -20,7 +20,7 @@ pub async fn run(
     telemetry: Arc<Telemetry>,
     health: Health,
 ) {
-    let demand = scraper.lock().unwrap_or_else(PoisonError::into_inner).storage_demand();
+    let demand = Scraper::locked(&scraper, |scraper| scraper.storage_demand());
     let mut last_error = String::new();
     loop {
         if !demand.is_raised() {
@@ -37,10 +37,7 @@ pub async fn run(
             Ok(summary) => {
                 last_error.clear();
                 let now = Instant::now();
-                // The scraper may be busy for as long as a scrape takes.
-                tokio::task::block_in_place(|| {
-                    scraper.lock().unwrap_or_else(PoisonError::into_inner).set_stats(summary, now);
-                });
+                Scraper::locked(&scraper, |scraper| scraper.set_stats(summary, now));
             }
             Err(error) => {
                 if !matches!(error, KubeletError::Slow { .. } | KubeletError::Garbage { .. }) {

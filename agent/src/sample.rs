@@ -1,6 +1,6 @@
 //! Lets those collectors look each second that tell of what happens between two scrapes.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
@@ -11,17 +11,13 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Runs until the program ends. While no collector wants it, it waits for another plan.
 pub async fn run(scraper: Arc<Mutex<Scraper>>) {
-    let planned = locked(&scraper, |scraper| scraper.planned());
+    let planned = Scraper::locked(&scraper, |scraper| scraper.planned());
     let mut ticks = interval(SECOND);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if !locked(&scraper, Scraper::sample) {
+        if !Scraper::locked(&scraper, Scraper::sample) {
             planned.notified().await;
         }
     }
-}
-
-fn locked<T>(scraper: &Mutex<Scraper>, act: impl FnOnce(&mut Scraper) -> T) -> T {
-    tokio::task::block_in_place(|| act(&mut scraper.lock().unwrap_or_else(PoisonError::into_inner)))
 }

@@ -8,7 +8,7 @@ mod selection;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use rustix::fd::OwnedFd;
@@ -74,6 +74,12 @@ struct Running {
 }
 
 impl Scraper {
+    /// Acts on a scraper that tasks share. It may be busy for as long as a scrape takes, so it is waited for where waiting
+    /// holds up nothing else.
+    pub fn locked<T>(shared: &Mutex<Self>, act: impl FnOnce(&mut Self) -> T) -> T {
+        tokio::task::block_in_place(|| act(&mut shared.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
     /// Ready to scrape with this plan.
     pub fn new(
         paths: Paths,

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use crate::instance::Instance;
 use crate::kubectl::Kubectl;
@@ -148,8 +148,7 @@ impl ControlPlane {
 
     fn signal(&self, signal: Signal) -> Result<()> {
         let server = self.components.iter().find(|it| it.name() == "kube-apiserver");
-        let pid = server.and_then(|it| Pid::from_raw(i32::try_from(it.pid()).ok()?));
-        kill_process(pid.context("no API server")?, signal).context("cannot signal the API server")
+        server.context("no API server")?.send(signal)
     }
 
     /// Fails when one of its programs has ended.

@@ -91,6 +91,12 @@ impl Component {
         self.child.id()
     }
 
+    /// Sends it a signal, while nobody has found it ended ([`Component::check`]): its number may be somebody else's then.
+    pub fn send(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(self.child.id().cast_signed()).context("no process")?;
+        kill_process(pid, signal).with_context(|| format!("cannot signal {}", self.name))
+    }
+
     /// Asks it to end, waits, then kills it.
     pub fn stop(&mut self, patience: Duration) {
         self.signal(Signal::TERM);
@@ -118,10 +124,8 @@ impl Component {
 
     fn signal(&mut self, signal: Signal) {
         // Once it has been waited for, its number may be somebody else's.
-        if matches!(self.child.try_wait(), Ok(None))
-            && let Some(pid) = Pid::from_raw(self.child.id().cast_signed())
-        {
-            let _ = kill_process(pid, signal);
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = self.send(signal);
         }
     }
 }

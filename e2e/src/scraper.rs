@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
@@ -66,8 +66,7 @@ impl<'a> Scraper<'a> {
     /// Scrapes this and nothing else from now on; returns once each has been scraped well.
     pub fn scrape(&mut self, jobs: &[Job]) -> Result<()> {
         write(&self.configuration, self.interval, jobs)?;
-        let pid = i32::try_from(self.component.pid()).ok().and_then(Pid::from_raw);
-        kill_process(pid.context("no process")?, Signal::HUP).context("cannot tell Prometheus")?;
+        self.component.send(Signal::HUP)?;
         let wanted: Vec<&str> = jobs.iter().map(|job| job.name).collect();
         wait_for("Prometheus to scrape what it is told", PATIENCE + self.interval, || {
             self.component.check()?;

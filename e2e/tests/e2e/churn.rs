@@ -216,13 +216,8 @@ fn lives(log: &std::path::Path) -> Result<BTreeMap<String, Life>> {
 
 /// A time of the API server, such as `2026-01-31T12:00:00Z`, in seconds since 1970.
 fn seconds(time: &Value) -> Option<f64> {
-    let parts: Vec<i64> =
-        time.as_str()?.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect();
-    let &[year, month, day, hour, minute, second] = parts.as_slice() else { return None };
-    // Years begin in March, so that the leap day is the last.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
-    Some((((days * 24 + hour) * 60 + minute) * 60 + second) as f64)
+    let time: jiff::Timestamp = time.as_str()?.parse().ok()?;
+    Some(time.as_second() as f64)
 }
 
 fn now() -> Result<f64> {
