@@ -90,6 +90,7 @@ mod zfs;
 mod zoneinfo;
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use protocol::{Capabilities, CollectorCapability, NodeFacts};
 use rustix::io::Errno;
@@ -98,7 +99,7 @@ use crate::metric::{FamilyDesc, NamedDesc, Writer};
 use crate::oom_kills::OomKills;
 use crate::scrape::Part;
 use crate::source::Paths;
-use crate::source::cgroup::{Cgroup, CgroupFile, CgroupKind, CgroupTree, ReadError, Version};
+use crate::source::cgroup::{Cgroup, CgroupFile, CgroupKind, CgroupTree, Fixed, ReadError, Version};
 use crate::source::file::FileError;
 use crate::source::network::Networks;
 use crate::source::text::only_number;
@@ -278,6 +279,7 @@ pub struct Cgroups<'a> {
     networks: &'a mut Networks,
     node: &'a NodeFacts,
     buffer: &'a mut Vec<u8>,
+    now: Instant,
     fault: Option<CollectError>,
 }
 
@@ -289,7 +291,7 @@ impl<'a> Cgroups<'a> {
         node: &'a NodeFacts,
         buffer: &'a mut Vec<u8>,
     ) -> Self {
-        Cgroups { tree, networks, node, buffer, fault: None }
+        Cgroups { tree, networks, node, buffer, now: Instant::now(), fault: None }
     }
 
     /// What the API server says of the node; empty without an operator.
@@ -341,12 +343,39 @@ impl<'a> Cgroups<'a> {
 
     /// The number of a file that holds one; nothing where it says `max`.
     pub fn number(&mut self, slot: usize, file: CgroupFile) -> Option<u64> {
+        self.limit(slot, file).flatten()
+    }
+
+    /// The number of a file that holds a limit, where `max` and -1 are none; nothing where there is no such file.
+    pub fn limit(&mut self, slot: usize, file: CgroupFile) -> Option<Option<u64>> {
         let text = self.read(slot, file)?;
         let number = only_number(text);
         if number.is_none() && text.trim_ascii() != b"max" && text.trim_ascii() != b"-1" {
             self.parse_fault(slot, file, "not a number");
+            return None;
         }
-        number
+        Some(number)
+    }
+
+    /// What is fixed of the cgroup in a slot: as it is known, or as it is read now.
+    pub fn fixed<T: Copy>(
+        &mut self,
+        known: &mut Fixed<T>,
+        slot: usize,
+        read: impl FnOnce(&mut Self) -> T,
+    ) -> T {
+        let now = self.now;
+        if let Some(what) = self.get(slot).and_then(|cgroup| known.get(slot, cgroup, now)) {
+            return what;
+        }
+        let what = read(self);
+        // What could not be read may be there the next time.
+        if self.fault.is_none()
+            && let Some(cgroup) = self.get(slot)
+        {
+            known.set(slot, cgroup, now, what);
+        }
+        what
     }
 
     /// The interfaces of the network namespace of a pod's sandbox, or of the machine for the root.

@@ -132,7 +132,9 @@ impl ContainerIo {
             }
             let is_root = cgroups.root() == Some(slot);
             let Some(text) = cgroups.read(slot, file) else { continue };
+            let mut has_device = false;
             for (device, operation, value) in lines(text).filter_map(operation) {
+                has_device = true;
                 if is_root {
                     self.disks.counted(device);
                 }
@@ -143,6 +145,10 @@ impl ContainerIo {
                 if let Some(family) = families.get(operation) {
                     out.push(*family, subject, of_device.device, value as f64);
                 }
+            }
+            // Both files have the same devices (block/blk-throttle.c, throttle_policy's legacy files).
+            if is_bytes && !has_device {
+                return;
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{CgroupCollector, Cgroups, CollectError, Collector, Run};
 use crate::metric::{Labels, Subject, Writer, families};
-use crate::source::cgroup::{CgroupFile, CgroupKind, Version};
+use crate::source::cgroup::{CgroupFile, CgroupKind, Fixed, Version};
 use crate::source::limits::FileLimits;
 use crate::source::text::lines;
 
@@ -15,7 +15,10 @@ pub(super) const COLLECTOR: Collector = Collector {
     options: &[],
     exclusive: &[],
     run: Run::Cgroups {
-        start: |paths, _| Box::new(ContainerProcesses { limits: FileLimits::new(&paths.procfs), init: None }),
+        start: |paths, _| {
+            let limits = FileLimits::new(&paths.procfs);
+            Box::new(ContainerProcesses { threads_max: Fixed::default(), limits, init: None })
+        },
     },
 };
 
@@ -27,6 +30,7 @@ families! {
 }
 
 struct ContainerProcesses {
+    threads_max: Fixed<Option<Option<u64>>>,
     limits: FileLimits,
     /// The limit of the machine's first process, which stands for the root, once it could be read.
     init: Option<f64>,
@@ -49,14 +53,11 @@ impl CgroupCollector for ContainerProcesses {
                 out.push(F::Threads, subject, Labels::NONE, threads as f64);
             }
             if out.wants(F::ThreadsMax)
-                && let Some(text) = cgroups.read(slot, CgroupFile::PidsMax)
+                && let Some(most) = cgroups
+                    .fixed(&mut self.threads_max, slot, |cgroups| cgroups.limit(slot, CgroupFile::PidsMax))
             {
-                // `max` is no limit, which cAdvisor gives as 0.
-                let is_unlimited = text.starts_with(b"max");
-                let most = if is_unlimited { Some(0) } else { cgroups.number(slot, CgroupFile::PidsMax) };
-                if let Some(most) = most {
-                    out.push(F::ThreadsMax, subject, Labels::NONE, most as f64);
-                }
+                // No limit is 0 to cAdvisor.
+                out.push(F::ThreadsMax, subject, Labels::NONE, most.unwrap_or(0) as f64);
             }
         }
         if out.wants(F::Ulimits) {

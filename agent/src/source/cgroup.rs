@@ -2,6 +2,7 @@
 
 mod ends;
 mod file;
+mod fixed;
 mod follow;
 mod name;
 mod watch;
@@ -18,6 +19,7 @@ use super::file::{HandleBudget, KeptFile};
 use ends::{Ends, Texts};
 pub use file::CgroupFile;
 use file::{below, file_path};
+pub use fixed::Fixed;
 use watch::Watcher;
 
 /// Which of the kernel's two interfaces the node has its controllers on.

@@ -235,3 +235,23 @@ fn five_thousand_cgroups_come_and_go_and_leave_no_handle() {
         assert_eq!((tree.iter().count(), tree.budget().open(), tree.slots().len()), (3, 0, 5003));
     }
 }
+
+#[test]
+fn what_is_fixed_is_looked_at_within_a_minute_and_of_a_new_cgroup_each_time() {
+    let node = Node::new("fixed");
+    let tree = node.tree();
+    let (slot, cgroup) = tree.iter().last().unwrap();
+    let mut fixed = Fixed::default();
+    fixed.set(slot, cgroup, cgroup.seen, 1);
+    assert_eq!(fixed.get(slot, cgroup, cgroup.seen), None, "its limits may not be written yet");
+    let made = cgroup.seen + BEING_MADE;
+    fixed.set(slot, cgroup, made, 2);
+    assert_eq!(fixed.get(slot, cgroup, made), Some(2));
+    let minute = made + Duration::from_secs(60);
+    assert_eq!(fixed.get(slot, cgroup, minute), None);
+    fixed.set(slot, cgroup, minute, 3);
+    assert_eq!(fixed.get(slot, cgroup, minute + Duration::from_secs(59)), Some(3));
+    assert_eq!(fixed.get(slot, cgroup, minute + Duration::from_secs(60)), None);
+    let (_, other) = tree.iter().next().unwrap();
+    assert_eq!(fixed.get(slot, other, minute), None, "another cgroup has this slot now");
+}

@@ -1,0 +1,56 @@
+//! What is fixed of a cgroup until somebody changes it, such as its limits: looked at once a minute.
+
+use std::time::{Duration, Instant};
+
+use super::{BEING_MADE, Cgroup};
+
+/// How old what is known may be. A limit changes when a pod is resized, which kubelets do rarely and over seconds.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// Into so many parts the cgroups are split, so that not all are looked at in one scrape.
+const PARTS: u32 = 16;
+
+/// What was found of each cgroup, by slot.
+#[derive(Debug)]
+pub struct Fixed<T>(Vec<Option<Found<T>>>);
+
+#[derive(Debug)]
+struct Found<T> {
+    inode: u64,
+    due: Instant,
+    what: T,
+}
+
+impl<T> Default for Fixed<T> {
+    fn default() -> Self {
+        Fixed(Vec::new())
+    }
+}
+
+impl<T: Copy> Fixed<T> {
+    /// What is known of the cgroup in a slot, where that need not be looked at now.
+    pub fn get(&self, slot: usize, cgroup: &Cgroup, now: Instant) -> Option<T> {
+        let found = self.0.get(slot)?.as_ref()?;
+        (found.inode == cgroup.inode && now < found.due).then_some(found.what)
+    }
+
+    /// Remembers what was just read. A cgroup that is being made gets its limits after its files.
+    pub fn set(&mut self, slot: usize, cgroup: &Cgroup, now: Instant, what: T) {
+        if now.duration_since(cgroup.seen) < BEING_MADE {
+            return;
+        }
+        if self.0.len() <= slot {
+            self.0.resize_with(slot + 1, || None);
+        }
+        let known = self.0[slot].take().filter(|known| known.inode == cgroup.inode);
+        let wait = match known {
+            Some(_) => LOOK_AGAIN,
+            None => LOOK_AGAIN * (slot as u32 % PARTS + 1) / PARTS,
+        };
+        self.0[slot] = Some(Found { inode: cgroup.inode, due: now + wait, what });
+    }
+
+    /// Forgets all, since something else is asked for.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
