@@ -4,9 +4,10 @@
 
 use std::io::Write as _;
 
+use agent::expose::Gzip;
 use agent::expose::text::Format;
 use agent::scrape::Part;
-use benches::measure::{alone, pair, text};
+use benches::measure::{pair, text};
 use benches::synthetic::{Node, everything};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -42,13 +43,31 @@ fn main() -> anyhow::Result<()> {
     }
     let mut text_of_all = Vec::new();
     scraper.expose(Format::Text, &mut text_of_all);
-    let mut packed = Vec::new();
-    let gzip = alone(50, || {
-        packed.clear();
-        let mut encoder = GzEncoder::new(&mut packed, Compression::fast());
-        // Writing to memory does not fail.
-        let _ = encoder.write_all(&text_of_all).and_then(|()| encoder.try_finish());
-    });
-    println!("gzip: {} to {} bytes: {}", text_of_all.len(), packed.len(), text(gzip.cpu));
+    let (mut ours, mut theirs, mut gzip) = (Vec::new(), Vec::new(), Gzip::default());
+    let (packed, zlib, ratio) = pair(
+        50,
+        || {
+            ours.clear();
+            gzip.begin(std::mem::take(&mut ours));
+            scraper.expose(Format::Text, &mut gzip);
+            ours = gzip.finish();
+        },
+        || {
+            theirs.clear();
+            text_of_all.clear();
+            scraper.expose(Format::Text, &mut text_of_all);
+            let mut encoder = GzEncoder::new(&mut theirs, Compression::fast());
+            // Writing to memory does not fail.
+            let _ = encoder.write_all(&text_of_all).and_then(|()| encoder.try_finish());
+        },
+    );
+    println!(
+        "written as gzip: {} to {} bytes: {}; written, then packed by zlib: to {} bytes: {}, ratio {ratio:.2}",
+        text_of_all.len(),
+        ours.len(),
+        text(packed.cpu),
+        theirs.len(),
+        text(zlib.cpu)
+    );
     Ok(())
 }

@@ -99,7 +99,7 @@ use crate::metric::{FamilyDesc, NamedDesc, Writer};
 use crate::oom_kills::OomKills;
 use crate::scrape::Part;
 use crate::source::Paths;
-use crate::source::cgroup::{Cgroup, CgroupFile, CgroupKind, CgroupTree, Fixed, ReadError, Version};
+use crate::source::cgroup::{Cgroup, CgroupFile, CgroupKind, CgroupTree, Fixed, InOrder, ReadError, Version};
 use crate::source::file::FileError;
 use crate::source::network::Networks;
 use crate::source::text::only_number;
@@ -304,9 +304,14 @@ impl<'a> Cgroups<'a> {
         self.tree.version()
     }
 
-    /// The slots to go through; some may be free.
-    pub fn slots(&self) -> std::ops::Range<usize> {
-        0..self.tree.slots().len()
+    /// The slots to go through.
+    pub fn slots(&self) -> InOrder {
+        self.tree.in_order()
+    }
+
+    /// How many slots there are, free ones included.
+    pub fn slot_count(&self) -> usize {
+        self.tree.slots().len()
     }
 
     /// The slot of the root, which stands for the machine.

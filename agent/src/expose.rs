@@ -2,9 +2,9 @@
 
 mod answer;
 mod flight;
+mod gzip;
 mod listen;
 mod negotiate;
-mod pack;
 mod pool;
 mod serve;
 pub mod text;
@@ -12,6 +12,7 @@ mod web_config;
 
 pub use answer::Exposition;
 pub use flight::Flights;
+pub use gzip::Gzip;
 pub use listen::Listener;
 pub use serve::serve;
 pub use web_config::{WebConfig, WebConfigError};

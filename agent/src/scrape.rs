@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use tokio::sync::Notify;
 
 use crate::collector::{self, COLLECTORS, Cgroups, CollectError, Options, Run};
-use crate::expose::text::{self, Format};
+use crate::expose::text::{self, Format, Sink};
 use crate::metric::{Samples, families};
 use crate::oom_kills::OomKills;
 use crate::plan::{Families, NODE_VIEW, Plan, PlannedCollector};
@@ -227,7 +227,7 @@ impl Scraper {
     }
 
     /// Measures, and writes the exposition.
-    pub fn scrape(&mut self, part: Part, format: Format, out: &mut Vec<u8>) {
+    pub fn scrape(&mut self, part: Part, format: Format, out: &mut impl Sink) {
         self.gather(part);
         self.telemetry.scraped(part.word(), self.samples.len());
         self.write(part, format, out);
@@ -242,7 +242,7 @@ impl Scraper {
         part: Part,
         selection: Selection,
         format: Format,
-        out: &mut Vec<u8>,
+        out: &mut impl Sink,
     ) -> Result<(), SelectionError> {
         if selection == Selection::ALL {
             self.scrape(part, format, out);
@@ -254,18 +254,18 @@ impl Scraper {
         Ok(())
     }
 
-    fn write(&self, part: Part, format: Format, out: &mut Vec<u8>) {
+    fn write(&self, part: Part, format: Format, out: &mut impl Sink) {
         self.expose(format, out);
         if part.has_node() {
-            text::own(out, format, &self.telemetry.gather_build());
+            text::own(out.text(), format, &self.telemetry.gather_build());
         }
         if part.has_node() || part.has_agent() {
-            text::own(out, format, &self.telemetry.gather_exporter());
+            text::own(out.text(), format, &self.telemetry.gather_exporter());
         }
         if part.has_agent() {
-            text::own(out, format, &self.telemetry.gather());
+            text::own(out.text(), format, &self.telemetry.gather());
         }
-        text::end(out, format);
+        text::end(out.text(), format);
     }
 
     /// Collects, and brings the rows up to date.
@@ -310,7 +310,7 @@ impl Scraper {
     }
 
     /// Writes what was gathered.
-    pub fn expose(&self, format: Format, out: &mut Vec<u8>) {
+    pub fn expose(&self, format: Format, out: &mut impl Sink) {
         let own = Families::count()..Families::count() + FAMILIES.len();
         text::families(out, format, &self.samples, &self.rows, &self.plan, own, FAMILIES);
     }

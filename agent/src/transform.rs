@@ -38,6 +38,7 @@ pub struct Rows {
     sandboxes: HashMap<usize, String>,
     views: Vec<usize>,
     made_of: Option<(u64, u64, u64)>,
+    number: u64,
     withheld: usize,
 }
 
@@ -59,6 +60,7 @@ impl Rows {
             return;
         }
         self.made_of = Some(of);
+        self.number += 1;
         self.rows.clear();
         self.sandboxes.clear();
         self.views = vec![NODE_VIEW];
@@ -105,6 +107,11 @@ impl Rows {
     /// The row of a slot.
     pub fn get(&self, slot: usize) -> &Row {
         self.rows.get(slot).unwrap_or(&Row::Vacant)
+    }
+
+    /// Another one whenever the rows were made again.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// Whether any row shows this family: what none shows need not be read.

@@ -62,9 +62,9 @@ impl Seconds {
 }
 
 impl CgroupCollector for ContainerCpuPeak {
-    fn collect(&mut self, _: &mut Cgroups<'_>, out: &mut Writer<'_>) -> Result<(), CollectError> {
-        for (slot, seconds) in self.0.iter().enumerate() {
-            if let Some(seconds) = seconds {
+    fn collect(&mut self, cgroups: &mut Cgroups<'_>, out: &mut Writer<'_>) -> Result<(), CollectError> {
+        for slot in cgroups.slots() {
+            if let Some(Some(seconds)) = self.0.get(slot) {
                 out.push(F::Peak, Subject::cgroup(slot), Labels::NONE, f64::from(seconds.peak()));
             }
         }
@@ -73,7 +73,7 @@ impl CgroupCollector for ContainerCpuPeak {
 
     fn sample(&mut self, cgroups: &mut Cgroups<'_>) -> bool {
         let now = Instant::now();
-        self.0.resize_with(cgroups.slots().len(), || None);
+        self.0.resize_with(cgroups.slot_count(), || None);
         for (slot, seconds) in self.0.iter_mut().enumerate() {
             let inode = cgroups.get(slot).filter(|c| c.ended_in().is_none()).map(|c| c.inode);
             let used = inode.and_then(|inode| Some((inode, used(cgroups, slot)?)));

@@ -103,13 +103,12 @@ impl CgroupCollector for ContainerIo {
     fn collect(&mut self, cgroups: &mut Cgroups<'_>, out: &mut Writer<'_>) -> Result<(), CollectError> {
         self.devices.forget();
         self.disks.forget();
+        let root = cgroups.root();
         for slot in cgroups.slots() {
-            if cgroups.get(slot).is_none() {
-                continue;
-            }
+            let is_root = root == Some(slot);
             match cgroups.version() {
-                Version::V1 => self.v1(cgroups, slot, out),
-                Version::V2 => self.v2(cgroups, slot, out),
+                Version::V1 => self.v1(cgroups, slot, is_root, out),
+                Version::V2 => self.v2(cgroups, slot, is_root, out),
             }
         }
         self.disks.write(cgroups, out)?;
@@ -119,7 +118,7 @@ impl CgroupCollector for ContainerIo {
 
 impl ContainerIo {
     /// `8:0 Read 4096`, a line for each operation (Documentation/admin-guide/cgroup-v1/blkio-controller.rst).
-    fn v1(&mut self, cgroups: &mut Cgroups<'_>, slot: usize, out: &mut Writer<'_>) {
+    fn v1(&mut self, cgroups: &mut Cgroups<'_>, slot: usize, is_root: bool, out: &mut Writer<'_>) {
         let subject = Subject::cgroup(slot);
         let files = [
             (CgroupFile::BlkioServiceBytes, [F::ReadBytes, F::WriteBytes], true),
@@ -130,7 +129,6 @@ impl ContainerIo {
             if !is_wanted {
                 continue;
             }
-            let is_root = cgroups.root() == Some(slot);
             let Some(text) = cgroups.read(slot, file) else { continue };
             let mut has_device = false;
             for (device, operation, value) in lines(text).filter_map(operation) {
@@ -154,12 +152,11 @@ impl ContainerIo {
     }
 
     /// `8:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0` (Documentation/admin-guide/cgroup-v2.rst, io.stat).
-    fn v2(&mut self, cgroups: &mut Cgroups<'_>, slot: usize, out: &mut Writer<'_>) {
+    fn v2(&mut self, cgroups: &mut Cgroups<'_>, slot: usize, is_root: bool, out: &mut Writer<'_>) {
         let subject = Subject::cgroup(slot);
         if !out.wants_any(IN_STAT) {
             return;
         }
-        let is_root = cgroups.root() == Some(slot);
         let Some(text) = cgroups.read(slot, CgroupFile::IoStat) else { return };
         for line in lines(text) {
             let mut words = words(line);

@@ -12,8 +12,8 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::flight::Flights;
-use super::negotiate;
-use super::pack::Packer;
+use super::gzip::Gzip;
+use super::negotiate::{self, Encoding};
 use super::pool::Pool;
 use super::serve::Unsent;
 use super::text::Format;
@@ -25,18 +25,16 @@ use crate::telemetry::{InFlight, Telemetry};
 pub struct Exposition {
     scraper: Arc<Mutex<Scraper>>,
     telemetry: Arc<Telemetry>,
-    texts: Flights<Asked, Result<Bytes, SelectionError>>,
-    /// Nothing where the scrape panicked.
-    packed: Flights<Asked, Option<Result<Bytes, SelectionError>>>,
+    answers: Flights<Asked, Result<Bytes, SelectionError>>,
     pool: Pool,
-    packer: Packer,
+    gzip: Mutex<Gzip>,
     requests: Arc<Semaphore>,
     telemetry_path: String,
     gate: Option<Gate>,
 }
 
 /// What requests must agree in to share an answer.
-type Asked = (Part, Selection, Format);
+type Asked = (Part, Selection, Format, Encoding);
 
 /// An answer on its way. It keeps its place among the requests until its last byte is written, so that slow readers, too,
 /// are bounded in number: the server lets go of a body once it has its bytes, and of the bytes once they are sent.
@@ -66,10 +64,9 @@ impl Exposition {
         Exposition {
             scraper,
             telemetry,
-            texts: Flights::default(),
-            packed: Flights::default(),
+            answers: Flights::default(),
             pool: Pool::default(),
-            packer: Packer::default(),
+            gzip: Mutex::default(),
             requests: Arc::new(Semaphore::new(most)),
             telemetry_path,
             gate: None,
@@ -132,8 +129,11 @@ impl Exposition {
             self.telemetry.refused();
             return self.counted(busy("too many requests at a time; raise --web.max-requests\n"));
         };
-        let (format, gzip) = (negotiate::format(request.headers()), negotiate::gzip(request.headers()));
-        let body = match self.body((part, selection, format), gzip).await {
+        let (format, encoding) =
+            (negotiate::format(request.headers()), negotiate::encoding(request.headers()));
+        let (this, asked) = (self.clone(), (part, selection, format, encoding));
+        // Shared with the requests that overlap.
+        let body = match self.answers.get(asked, move || this.scrape(asked)).await {
             Some(Ok(body)) => body,
             Some(Err(error)) => return plain(StatusCode::BAD_REQUEST, &error.to_string()),
             None => {
@@ -149,7 +149,7 @@ impl Exposition {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
         headers.insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
-        if gzip {
+        if encoding == Encoding::Gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         self.counted(response)
@@ -161,35 +161,27 @@ impl Exposition {
         response
     }
 
-    /// The answer, shared with the requests that overlap: one collection for all encodings.
-    async fn body(self: &Arc<Self>, asked: Asked, gzip: bool) -> Option<Result<Bytes, SelectionError>> {
-        let this = self.clone();
-        if !gzip {
-            return self.texts.get(asked, move || this.scrape(asked)).await;
-        }
-        let pack = move || {
-            let text = this.texts.get_here(asked, || this.scrape(asked))?;
-            Some(text.map(|text| this.pack(&text)))
-        };
-        self.packed.get(asked, pack).await.flatten()
-    }
-
-    fn scrape(&self, (part, selection, format): Asked) -> Result<Bytes, SelectionError> {
-        let mut text = self.pool.take();
+    fn scrape(&self, (part, selection, format, encoding): Asked) -> Result<Bytes, SelectionError> {
+        let mut out = self.pool.take();
         let mut scraper = self.scraper.lock().unwrap_or_else(PoisonError::into_inner);
-        match scraper.scrape_selected(part, selection, format, &mut text) {
-            Ok(()) => Ok(self.pool.lend(text)),
+        let result = match encoding {
+            Encoding::Identity => scraper.scrape_selected(part, selection, format, &mut out),
+            Encoding::Gzip => {
+                let mut gzip = self.gzip.lock().unwrap_or_else(PoisonError::into_inner);
+                gzip.begin(out);
+                let result = scraper.scrape_selected(part, selection, format, &mut *gzip);
+                out = gzip.finish();
+                result
+            }
+        };
+        drop(scraper);
+        match result {
+            Ok(()) => Ok(self.pool.lend(out)),
             Err(error) => {
-                self.pool.give_back(text);
+                self.pool.give_back(out);
                 Err(error)
             }
         }
-    }
-
-    fn pack(&self, text: &[u8]) -> Bytes {
-        let mut packed = self.pool.take();
-        self.packer.pack(text, &mut packed);
-        self.pool.lend(packed)
     }
 
     fn other(&self, path: &str) -> Response<Full<Bytes>> {

@@ -39,14 +39,6 @@ impl<K: Copy + Eq + Hash + Send + 'static, V: Clone + Send + Sync + 'static> Fli
         arrived(answer).await
     }
 
-    /// The same from a thread that may block, which then makes the answer itself: a change of threads less.
-    pub fn get_here(&self, key: K, make: impl FnOnce() -> V) -> Option<V> {
-        match self.board(key) {
-            Boarded::Another(answer) => tokio::runtime::Handle::current().block_on(arrived(answer)),
-            Boarded::First(flight) => Some(flight.land(make())),
-        }
-    }
-
     fn board(&self, key: K) -> Boarded<K, V> {
         let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(answer) = flights.get(&key) {
@@ -126,28 +118,6 @@ mod tests {
         go.send(()).unwrap();
         assert_eq!((first.await.unwrap(), second.await), (Some(0), Some(0)));
         assert_eq!(flights.get(1, || 7).await, Some(7));
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn an_answer_that_is_made_here_is_shared_too() {
-        let (texts, packed): (Flights<u8, u32>, Flights<u8, u32>) = Default::default();
-        let (go, wait) = mpsc::channel();
-        let first = tokio::spawn({
-            let (texts, packed) = (texts.clone(), packed.clone());
-            async move {
-                let make = move || 10 * texts.get_here(1, || wait.recv().unwrap()).unwrap();
-                packed.get(1, make).await
-            }
-        });
-        while texts.0.lock().unwrap().is_empty() {
-            tokio::task::yield_now().await;
-        }
-        let mut second = std::pin::pin!(texts.get(1, || unreachable!("it is under way")));
-        let waits = std::future::poll_fn(|cx| std::task::Poll::Ready(second.as_mut().poll(cx).is_pending()));
-        assert!(waits.await);
-        go.send(7).unwrap();
-        assert_eq!((first.await.unwrap(), second.await), (Some(70), Some(7)));
-        assert_eq!(texts.get(1, || 8).await, Some(8));
     }
 
     #[tokio::test]

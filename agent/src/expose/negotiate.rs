@@ -5,6 +5,15 @@ use hyper::header::{ACCEPT, ACCEPT_ENCODING};
 
 use super::text::Format;
 
+/// How the bytes of an answer are coded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Encoding {
+    /// As they are.
+    Identity,
+    /// RFC 1952
+    Gzip,
+}
+
 /// OpenMetrics where the request prefers it to plain text, as Prometheus does.
 pub(super) fn format(headers: &HeaderMap) -> Format {
     let mut best = (0.0, Format::Text);
@@ -22,10 +31,11 @@ pub(super) fn format(headers: &HeaderMap) -> Format {
     best.1
 }
 
-/// Whether the answer may be compressed with gzip.
-pub(super) fn gzip(headers: &HeaderMap) -> bool {
-    elements(headers, ACCEPT_ENCODING)
-        .any(|(coding, quality)| matches!(coding.split(';').next(), Some("gzip" | "*")) && quality > 0.0)
+/// Gzip where the request allows it.
+pub(super) fn encoding(headers: &HeaderMap) -> Encoding {
+    let allows_gzip = elements(headers, ACCEPT_ENCODING)
+        .any(|(coding, quality)| matches!(coding.split(';').next(), Some("gzip" | "*")) && quality > 0.0);
+    if allows_gzip { Encoding::Gzip } else { Encoding::Identity }
 }
 
 /// The elements of a header with their `q`, which is 1 where it is not given.
@@ -63,9 +73,9 @@ mod tests {
     #[test]
     fn an_encoding_with_quality_zero_is_refused() {
         let with = |value: &str| HeaderMap::from_iter([(ACCEPT_ENCODING, value.parse().unwrap())]);
-        assert!(gzip(&with("br, gzip;q=0.5")));
-        assert!(!gzip(&with("gzip;q=0")));
-        assert!(!gzip(&with("identity")));
-        assert!(!gzip(&HeaderMap::new()));
+        assert_eq!(encoding(&with("br, gzip;q=0.5")), Encoding::Gzip);
+        assert_eq!(encoding(&with("gzip;q=0")), Encoding::Identity);
+        assert_eq!(encoding(&with("identity")), Encoding::Identity);
+        assert_eq!(encoding(&HeaderMap::new()), Encoding::Identity);
     }
 }

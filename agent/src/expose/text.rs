@@ -6,7 +6,7 @@ use std::ops::Range;
 use prometheus::proto::MetricFamily;
 
 use crate::collector::COLLECTORS;
-use crate::metric::{FamilyDesc, Kind, NamedFamily, Sample, Samples, identity};
+use crate::metric::{FamilyDesc, Kind, Labels, NamedFamily, Sample, Samples, Suffix, identity};
 use crate::plan::{Families, Plan};
 use crate::transform::{Row, Rows};
 
@@ -29,10 +29,75 @@ impl Format {
     }
 }
 
+/// Where an exposition is written to.
+pub trait Sink {
+    /// For what is no series, such as the head of a family; after it another family begins.
+    fn text(&mut self) -> &mut Vec<u8>;
+
+    /// Says which rows the lines speak of from now on: their labels are as they were with the same number.
+    fn set_rows(&mut self, rows: u64);
+
+    /// One series.
+    fn line(&mut self, line: &Line<'_>);
+}
+
+impl Sink for Vec<u8> {
+    fn text(&mut self) -> &mut Vec<u8> {
+        self
+    }
+
+    fn set_rows(&mut self, _: u64) {}
+
+    fn line(&mut self, line: &Line<'_>) {
+        line.write(self);
+    }
+}
+
+/// One series, in the pieces that it is made of.
+#[derive(Debug)]
+pub struct Line<'a> {
+    /// The family.
+    pub name: &'a str,
+    /// What follows it.
+    pub suffix: Suffix,
+    /// Of a cgroup the slot and its labels.
+    pub row: Option<(usize, &'a [u8])>,
+    /// The labels beyond those.
+    pub labels: &'a [u8],
+    /// Equal where those are.
+    pub same_labels: Labels,
+    /// The value.
+    pub value: f64,
+}
+
+impl Line<'_> {
+    /// Appends it as text.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let Line { name, labels, .. } = *self;
+        let row = self.row.map_or(&[][..], |(_, row)| row);
+        // One check for all of the pieces, instead of one for each.
+        out.reserve(name.len() + row.len() + labels.len() + 40);
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(self.suffix.text().as_bytes());
+        if !row.is_empty() || !labels.is_empty() {
+            out.push(b'{');
+            out.extend_from_slice(row);
+            if !row.is_empty() && !labels.is_empty() {
+                out.push(b',');
+            }
+            out.extend_from_slice(labels);
+            out.push(b'}');
+        }
+        out.push(b' ');
+        value(out, self.value);
+        out.push(b'\n');
+    }
+}
+
 /// Writes the families of the collectors, then those of the scrape itself, which are numbered `own`, then those whose
 /// names were read.
 pub fn families(
-    out: &mut Vec<u8>,
+    out: &mut impl Sink,
     format: Format,
     samples: &Samples,
     rows: &Rows,
@@ -40,6 +105,7 @@ pub fn families(
     own: Range<usize>,
     own_families: &[FamilyDesc],
 ) {
+    out.set_rows(rows.number());
     let shared: Vec<(usize, &NamedFamily)> =
         samples.named().filter_map(|named| Some((Families::find(&named.name)?, named))).collect();
     let collectors = COLLECTORS.iter().flat_map(|c| c.families).enumerate();
@@ -52,17 +118,17 @@ pub fn families(
     let is_shared = |named: &NamedFamily| shared.iter().any(|(_, other)| std::ptr::eq(*other, named));
     for named in samples.named().filter(|named| !is_shared(named)) {
         if !named.samples.is_empty() {
-            head(out, format, &named.name, named.kind, &named.help);
+            head(out.text(), format, &named.name, named.kind, &named.help);
         }
         for sample in &named.samples {
-            line(out, &named.name, &[], samples, sample);
+            line(out, &named.name, None, samples, sample);
         }
     }
 }
 
 /// Writes a declared family; tells whether it has any sample.
 fn family(
-    out: &mut Vec<u8>,
+    out: &mut impl Sink,
     format: Format,
     description: &FamilyDesc,
     samples: &Samples,
@@ -73,16 +139,18 @@ fn family(
     let mut has_head = false;
     for sample in samples.family(number) {
         let row = match sample.subject.slot() {
-            None => &[][..],
+            None => None,
             Some(slot) => match rows.get(slot) {
                 Row::Shown { has_ended: true, .. } if description.kind != Kind::Counter => continue,
-                Row::Shown { view, labels, .. } if plan.view(*view).exposes[number] => labels,
+                Row::Shown { view, labels, .. } if plan.view(*view).exposes[number] => {
+                    Some((slot, &labels[..]))
+                }
                 _ => continue,
             },
         };
         if !has_head {
             has_head = true;
-            head(out, format, description.name, description.kind, description.help);
+            head(out.text(), format, description.name, description.kind, description.help);
         }
         line(out, description.name, row, samples, sample);
     }
@@ -92,7 +160,7 @@ fn family(
 /// Writes what somebody adds to a declared family, as a textfile may; of two equal series the collector's stays, and of
 /// two types.
 fn too(
-    out: &mut Vec<u8>,
+    out: &mut impl Sink,
     format: Format,
     description: &FamilyDesc,
     samples: &Samples,
@@ -108,30 +176,15 @@ fn too(
     for sample in named.samples.iter().filter(|s| !known.contains(&identity(samples.labels(s.labels)))) {
         if !has_head {
             has_head = true;
-            head(out, format, description.name, description.kind, description.help);
+            head(out.text(), format, description.name, description.kind, description.help);
         }
-        line(out, description.name, &[], samples, sample);
+        line(out, description.name, None, samples, sample);
     }
 }
 
-fn line(out: &mut Vec<u8>, name: &str, row: &[u8], samples: &Samples, sample: &Sample) {
-    let labels = samples.labels(sample.labels);
-    // One check for all of the pieces, instead of one for each.
-    out.reserve(name.len() + row.len() + labels.len() + 40);
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(sample.suffix.text().as_bytes());
-    if !row.is_empty() || !labels.is_empty() {
-        out.push(b'{');
-        out.extend_from_slice(row);
-        if !row.is_empty() && !labels.is_empty() {
-            out.push(b',');
-        }
-        out.extend_from_slice(labels);
-        out.push(b'}');
-    }
-    out.push(b' ');
-    value(out, sample.value);
-    out.push(b'\n');
+fn line(out: &mut impl Sink, name: &str, row: Option<(usize, &[u8])>, samples: &Samples, sample: &Sample) {
+    let Sample { labels: same_labels, suffix, value, .. } = *sample;
+    out.line(&Line { name, suffix, row, labels: samples.labels(same_labels), same_labels, value });
 }
 
 /// `# HELP` and `# TYPE`. OpenMetrics names a counter's family without `_total`; one whose established name lacks it

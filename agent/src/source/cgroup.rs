@@ -9,6 +9,7 @@ mod watch;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fd::OwnedFd;
@@ -120,6 +121,21 @@ pub struct CgroupTree {
     left_out: HashMap<usize, usize>,
     budget: HandleBudget,
     generation: u64,
+    in_order: Arc<[usize]>,
+    /// The generation that `in_order` is of.
+    ordered: u64,
+}
+
+/// The slots of the cgroups by their paths, so that those of a pod follow each other.
+#[derive(Clone, Debug)]
+pub struct InOrder(Arc<[usize]>, std::ops::Range<usize>);
+
+impl Iterator for InOrder {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        Some(self.0[self.1.next()?])
+    }
 }
 
 /// Far more than a kubelet starts pods for; a bound on what a scrape costs, whatever somebody does with cgroups.
@@ -160,6 +176,8 @@ impl CgroupTree {
             left_out: HashMap::new(),
             budget,
             generation: 0,
+            in_order: Arc::default(),
+            ordered: 0,
         }
     }
 
@@ -176,6 +194,21 @@ impl CgroupTree {
     /// The slots; an empty one is free.
     pub fn slots(&self) -> &[Option<Cgroup>] {
         &self.slots
+    }
+
+    /// The slots of all cgroups that there were at the last [`Self::refresh`].
+    pub fn in_order(&self) -> InOrder {
+        InOrder(self.in_order.clone(), 0..self.in_order.len())
+    }
+
+    fn put_in_order(&mut self) {
+        if self.ordered != self.generation {
+            let mut slots: Vec<(&str, usize)> =
+                self.iter().map(|(slot, c)| (c.path.as_str(), slot)).collect();
+            slots.sort_unstable();
+            self.in_order = slots.into_iter().map(|(_, slot)| slot).collect();
+            self.ordered = self.generation;
+        }
     }
 
     /// The cgroups with their slots.

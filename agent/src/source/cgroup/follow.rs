@@ -53,6 +53,7 @@ impl CgroupTree {
             dirty.extend(self.rescan(slot));
         }
         self.forget_ended(Instant::now());
+        self.put_in_order();
         Ok(())
     }
 
