@@ -279,6 +279,8 @@ impl Scraper {
             self.refresh();
         }
         // Those that can block begin at once, on other threads, and are waited for when the others are done.
+        let asked_at = Instant::now();
+        self.crew.begin();
         for i in 0..self.running.len() {
             self.running[i].took = None;
             if self.is_asked(i, part, selection) {
@@ -287,6 +289,9 @@ impl Scraper {
         }
         self.crew.send();
         for can_block in [false, true] {
+            if can_block {
+                self.crew.wait(self.paths.timeout.saturating_sub(asked_at.elapsed()));
+            }
             for i in 0..self.running.len() {
                 let is_blocking = matches!(self.running[i].collector, Runner::Blocking(_));
                 if is_blocking == can_block && self.is_asked(i, part, selection) {
@@ -381,7 +386,7 @@ impl Scraper {
             _ if !is_wanted => Ok(()),
             Runner::Node(collector) => caught(|| collector.collect(&mut samples.writer(base, wanted))),
             Runner::Blocking(collector) => {
-                let (result, took) = collector.wait(&self.crew, self.paths.timeout);
+                let (result, took) = collector.answer(self.paths.timeout);
                 seconds = Some(took.as_secs_f64());
                 let appended = samples.append(collector.last(), base, wanted).map_err(|family| {
                     let what = format!("another collector has it as a {}", family.kind.word());

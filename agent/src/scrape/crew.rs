@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// What is to be done; it tells by itself that it is done.
 pub(super) trait Job: Send {
@@ -17,24 +18,66 @@ pub(super) struct Crew(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     change: Condvar,
+    /// Told of when the last job of a round is done.
+    done: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    jobs: VecDeque<Box<dyn Job>>,
+    /// Each with its round.
+    jobs: VecDeque<(u64, Box<dyn Job>)>,
+    round: u64,
+    /// Jobs of this round that are not done.
+    open: usize,
     /// Threads without a job.
     idle: usize,
     is_over: bool,
 }
+
+/// How long one thread is given before another takes what waits behind it: more than what does not wait for anything
+/// takes, and so little that all of them could hang and still be found out before the deadline.
+const GRACE: Duration = Duration::from_millis(20);
 
 impl Crew {
     pub(super) fn new() -> Self {
         Crew(Arc::default())
     }
 
+    /// Begins a round: the jobs that are pushed from now on are waited for together.
+    pub(super) fn begin(&self) {
+        let mut state = self.0.state();
+        state.round += 1;
+        state.open = 0;
+    }
+
     /// Puts a job at the end of the queue.
     pub(super) fn push(&self, job: Box<dyn Job>) {
-        self.0.state().jobs.push_back(job);
+        let mut state = self.0.state();
+        let round = state.round;
+        state.jobs.push_back((round, job));
+        state.open += 1;
+    }
+
+    /// Waits until the jobs of this round are done, or so long: woken once, for each change of threads costs more than
+    /// most collectors do.
+    pub(super) fn wait(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        let mut state = self.0.state();
+        while state.open > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let jobs = state.jobs.len();
+            let waited = self.0.done.wait_timeout(state, left.min(GRACE));
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            // Nobody takes what waits: the thread stands still.
+            if state.open > 0 && state.jobs.len() == jobs {
+                drop(state);
+                self.send();
+                state = self.0.state();
+            }
+        }
     }
 
     /// Sends one more thread after the jobs that wait, if any do.
@@ -73,10 +116,16 @@ impl Shared {
     fn work(&self) {
         let mut state = self.state();
         while !state.is_over {
-            if let Some(job) = state.jobs.pop_front() {
+            if let Some((round, job)) = state.jobs.pop_front() {
                 drop(state);
                 job.run();
                 state = self.state();
+                if state.round == round {
+                    state.open -= 1;
+                    if state.open == 0 {
+                        self.done.notify_one();
+                    }
+                }
                 continue;
             }
             // One that waits is enough.
