@@ -1,5 +1,6 @@
 //! One scrape: collect → transform → expose.
 
+mod absence;
 mod blocking;
 mod crew;
 mod part;
@@ -30,6 +31,7 @@ use crate::source::network::Networks;
 use crate::storage::{Demand, Storage};
 use crate::telemetry::Telemetry;
 use crate::transform::Rows;
+use absence::Absence;
 use blocking::Blocking;
 use crew::Crew;
 pub use part::Part;
@@ -69,6 +71,7 @@ struct Running {
     index: usize,
     options: Options,
     collector: Runner,
+    absence: Absence,
     /// How many seconds it took this time, and whether it did all of its work; nothing where it was not asked.
     took: Option<(f64, bool)>,
 }
@@ -135,6 +138,7 @@ impl Scraper {
                 index: planned.index,
                 options: planned.options.clone(),
                 collector: self.start(planned.index, &planned.options),
+                absence: Absence::default(),
                 took: None,
             });
             self.running.push(running);
@@ -338,6 +342,9 @@ impl Scraper {
 
     /// Lets a collector begin that can block; one that is lost is made anew.
     fn ask(&mut self, i: usize) {
+        if self.running[i].absence.holds(Instant::now()) {
+            return;
+        }
         if matches!(&self.running[i].collector, Runner::Blocking(collector) if collector.is_lost()) {
             self.running[i].collector = self.start(self.running[i].index, &self.running[i].options);
         }
@@ -361,6 +368,11 @@ impl Scraper {
     }
 
     fn collect(&mut self, i: usize) {
+        let started = Instant::now();
+        if self.running[i].absence.holds(started) {
+            self.running[i].took = Some((0.0, false));
+            return;
+        }
         let is_wanted = self.is_wanted(i);
         if is_wanted && matches!(self.running[i].collector, Runner::Storage { .. }) {
             self.storage.demand().raise();
@@ -373,7 +385,6 @@ impl Scraper {
         }
         let Running { index, collector, .. } = &mut self.running[i];
         let (description, base) = (COLLECTORS[*index], Families::of(*index).start);
-        let started = Instant::now();
         if let (Runner::Cgroups(_), Some((path, source))) = (&*collector, &self.tree_error) {
             let error = CollectError::Read { path: path.clone(), source: *source };
             self.telemetry.collector_failed(description.name, &error);
@@ -417,7 +428,14 @@ impl Scraper {
             collector if collector.is_of_pods() => {
                 self.telemetry.collected(description.name, seconds, result.is_ok());
             }
-            _ => self.running[i].took = Some((seconds, result.is_ok())),
+            _ => {
+                let has_nothing = description.named.is_empty()
+                    && Families::of(self.running[i].index)
+                        .all(|family| self.samples.family(family).is_empty());
+                let is_absent = has_nothing && matches!(result, Err(CollectError::Absent(_)));
+                self.running[i].absence.set(is_absent, started);
+                self.running[i].took = Some((seconds, result.is_ok()));
+            }
         }
     }
 
