@@ -173,7 +173,7 @@ fn record_processes(
         })
         .collect();
     for (_, pid) in pid::find(&paths.procfs, &wanted) {
-        for file in ["cgroup", "net/dev"] {
+        for file in ["cgroup", "cmdline", "io", "net/dev", "stat", "status"] {
             let file = Path::new(&pid.to_string()).join(file);
             copy(&paths.procfs.join(&file), &out.join("proc").join(&file))?;
         }

@@ -61,6 +61,7 @@ mod os;
 mod pcidevice;
 mod powersupplyclass;
 mod pressure;
+mod process_groups;
 mod processes;
 mod qdisc;
 mod rapl;
@@ -97,6 +98,7 @@ use rustix::io::Errno;
 
 use crate::metric::{FamilyDesc, NamedDesc, Writer};
 use crate::oom_kills::OomKills;
+use crate::process_groups::Whose;
 use crate::scrape::Part;
 use crate::source::Paths;
 use crate::source::cgroup::{Cgroup, CgroupFile, CgroupKind, CgroupTree, Fixed, InOrder, ReadError, Version};
@@ -198,6 +200,7 @@ pub const COLLECTORS: &[&Collector] = &[
     &container_storage::COLLECTOR,
     &kubelet_volumes::COLLECTOR,
     &machine::COLLECTOR,
+    &process_groups::COLLECTOR,
 ];
 
 /// The collector for which handles on network namespaces are kept.
@@ -221,6 +224,19 @@ pub struct Collector {
     pub run: Run,
 }
 
+impl Collector {
+    /// Checks options that only make sense together.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong.
+    pub fn check(&self, options: &Options) -> Result<(), String> {
+        match self.run {
+            Run::Processes { check, .. } => check(options),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// What a collector reads, which decides where its series are exposed.
 pub enum Run {
     /// Files of the machine: `/metrics/node`.
@@ -239,6 +255,13 @@ pub enum Run {
     OomKills {
         /// Writes them.
         collect: fn(&OomKills, &mut Writer<'_>),
+    },
+    /// Every process, with what tells whose it is: `/metrics/processes`.
+    Processes {
+        /// Checks options that only make sense together.
+        check: fn(&Options) -> Result<(), String>,
+        /// Makes it ready to run with options that have been checked.
+        start: fn(&Paths, &Options) -> Box<dyn ProcessCollector>,
     },
     /// What the kubelet last said of storage; it is asked once a minute while somebody scrapes this.
     Storage {
@@ -271,6 +294,23 @@ pub trait CgroupCollector: Send {
     fn sample(&mut self, _: &mut Cgroups<'_>) -> bool {
         false
     }
+}
+
+/// A collector of processes, ready to run; it remembers what each had counted.
+pub trait ProcessCollector: Send {
+    /// Reads, and writes the samples of now; of its families the first has this number in the plan.
+    ///
+    /// # Errors
+    /// See [`CollectError`]; what could be read is written.
+    fn collect(
+        &mut self,
+        whose: &mut Whose<'_>,
+        first_family: usize,
+        out: &mut Writer<'_>,
+    ) -> Result<(), CollectError>;
+
+    /// How many processes, groups and folded groups there are.
+    fn counts(&self) -> (usize, usize, usize);
 }
 
 /// The cgroups as a collector reads them: what goes wrong with one of them keeps no other from being read.

@@ -2,7 +2,7 @@
 
 use protocol::{FamilySelector, Finding, Outcome, Policy, PolicyContent};
 
-use crate::collector::{COLLECTORS, Collector, find, not_here};
+use crate::collector::{COLLECTORS, Collector, Options, find, not_here};
 
 /// The words for what can be wrong, as they become reasons of conditions.
 mod reason {
@@ -80,6 +80,10 @@ fn collectors(content: &PolicyContent, warnings: &mut Vec<Finding>) -> Result<()
                 return Err(finding(format!("{field}.options"), reason::INVALID_OPTION, message));
             }
         }
+        collector.check(&Options(setting.options.clone())).map_err(|what| {
+            let message = format!("collector `{}`: {what}", collector.name);
+            finding(format!("{field}.options"), reason::INVALID_OPTION, message)
+        })?;
     }
     Ok(())
 }

@@ -21,6 +21,7 @@ pub mod metric;
 pub mod oom_kills;
 pub mod option;
 pub mod pods;
+pub mod process_groups;
 pub mod sample;
 pub mod scrape;
 pub mod source;

@@ -7,6 +7,7 @@ use regex::Regex;
 
 use crate::collector::Collector;
 use crate::duration;
+use crate::process_groups::Names;
 
 /// One option of a collector.
 #[derive(Debug)]
@@ -55,6 +56,10 @@ pub enum OptionKind {
     Text,
     /// Texts, one a line; the flag may be repeated.
     Lines,
+    /// Regular expressions, one a line; the flag may be repeated.
+    RegexLines,
+    /// Which processes belong together, as process-exporter has it.
+    ProcessNames,
     /// Some of these names, separated by commas.
     NamesOf(&'static [&'static str]),
     /// A whole number, not negative.
@@ -78,6 +83,9 @@ impl OptionKind {
                 _ => Err(format!("`{value}` is neither `true` nor `false`")),
             },
             OptionKind::Text | OptionKind::Lines => Ok(()),
+            OptionKind::RegexLines => compile_lines(value).map(|_| ()),
+            OptionKind::ProcessNames if value.is_empty() => Ok(()),
+            OptionKind::ProcessNames => Names::parse(value).map(|_| ()),
             OptionKind::NamesOf(names) => {
                 match value.split(',').find(|name| !name.is_empty() && !names.contains(name)) {
                     Some(name) => Err(format!("`{name}` is none of {}", names.join(", "))),
@@ -99,6 +107,8 @@ impl OptionKind {
             OptionKind::Bool => "true or false",
             OptionKind::Text => "text",
             OptionKind::Lines => "texts, one a line",
+            OptionKind::RegexLines => "regular expressions, one a line",
+            OptionKind::ProcessNames => "YAML",
             OptionKind::NamesOf(_) => "names, separated by commas",
             OptionKind::Number => "number",
             OptionKind::Duration => "duration",
@@ -111,6 +121,14 @@ fn compile(value: &str) -> Result<Regex, String> {
         .size_limit(1 << 20)
         .build()
         .map_err(|error| format!("`{value}` is not a regular expression: {error}"))
+}
+
+/// The patterns of a list, one a line.
+///
+/// # Errors
+/// A sentence that shows the one which is none.
+pub(crate) fn compile_lines(value: &str) -> Result<Vec<Regex>, String> {
+    value.lines().map(str::trim).filter(|line| !line.is_empty()).map(compile).collect()
 }
 
 fn compile_whole(value: &str) -> Result<Regex, String> {

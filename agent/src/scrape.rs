@@ -22,6 +22,7 @@ use crate::metric::{Samples, families};
 use crate::oom_kills::OomKills;
 use crate::plan::{Families, NODE_VIEW, Plan, PlannedCollector};
 use crate::pods::PodIndex;
+use crate::process_groups::Whose;
 use crate::source::Paths;
 use crate::source::cgroup::CgroupTree;
 use crate::source::file::HandleBudget;
@@ -410,6 +411,14 @@ impl Scraper {
                     Cgroups::new(&mut self.tree, &mut self.networks, &self.plan.facts().node, buffer);
                 caught(|| collector.collect(&mut cgroups, &mut samples.writer(base, wanted)))
             }
+            Runner::Processes(collector) => {
+                let (tree, pods, plan_number) = (&self.tree, &self.pods, self.plan_number);
+                let mut whose = Whose { tree, pods, plan: &mut self.plan, plan_number };
+                let result =
+                    caught(|| collector.collect(&mut whose, base, &mut samples.writer(base, wanted)));
+                self.telemetry.set_processes(collector.counts());
+                result
+            }
             Runner::OomKills(collect) => caught(|| {
                 collect(&self.oom_kills, &mut samples.writer(base, wanted));
                 Ok(())
@@ -461,6 +470,7 @@ impl Scraper {
         match collector.run {
             Run::Cgroups { start } => Runner::Cgroups(start(&self.paths, options)),
             Run::OomKills { collect } => Runner::OomKills(collect),
+            Run::Processes { start, .. } => Runner::Processes(start(&self.paths, options)),
             Run::Storage { part, collect } => Runner::Storage { part, collect },
             Run::Node { start, can_block: false } => Runner::Node(start(&self.paths, options)),
             Run::Node { start, can_block: true } => {

@@ -12,6 +12,7 @@ pub mod mounts;
 pub mod netlink;
 pub mod network;
 pub mod pid;
+pub mod process;
 pub mod processes;
 pub mod stuck;
 pub mod text;

@@ -35,6 +35,8 @@ pub struct Telemetry {
     withheld: IntGauge,
     truncated: IntGauge,
     ended: IntGauge,
+    processes: IntGaugeVec,
+    process_groups: IntGaugeVec,
     missed_ends: IntCounter,
     kubelet_up: IntGauge,
     kubelet_pods: IntGauge,
@@ -123,6 +125,18 @@ impl Telemetry {
                 &registry,
                 "ended_containers",
                 "Containers that are over and whose counters are still exposed.",
+            )?,
+            processes: int_gauge_vec(
+                &registry,
+                "processes",
+                "Processes at the last scrape of the collector process_groups; absent where it does not run.",
+                &[],
+            )?,
+            process_groups: int_gauge_vec(
+                &registry,
+                "process_groups",
+                "Groups of processes at the last scrape, whole or folded; absent where the collector does not run.",
+                &["kind"],
             )?,
             missed_ends: register(
                 &registry,
@@ -265,6 +279,10 @@ impl Telemetry {
         // There is nothing to remove for a collector of the machine.
         let _ = self.collector_success.remove_label_values(&[collector]);
         let _ = self.collector_duration.remove_label_values(&[collector]);
+        if collector == "process_groups" {
+            self.processes.reset();
+            self.process_groups.reset();
+        }
     }
 
     /// How many threads of a collector wait; nothing for one that does not run and has none.
@@ -301,6 +319,14 @@ impl Telemetry {
         self.truncated.set(tree.truncated() as i64);
         self.ended.set(tree.ended() as i64);
         self.missed_ends.inc_by(tree.missed_ends().saturating_sub(self.missed_ends.get()));
+    }
+
+    /// How many processes, groups and folded groups there are.
+    pub fn set_processes(&self, (processes, groups, folded): (usize, usize, usize)) {
+        self.processes.with_label_values::<&str>(&[]).set(processes as i64);
+        let whole = groups.saturating_sub(folded);
+        self.process_groups.with_label_values(&["whole"]).set(whole as i64);
+        self.process_groups.with_label_values(&["folded"]).set(folded as i64);
     }
 
     /// The kubelet answered, or did not.

@@ -2,7 +2,7 @@
 
 mod enrich;
 
-pub(crate) use enrich::labels;
+pub(crate) use enrich::{labels, labels_of_group};
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};

@@ -116,6 +116,7 @@ impl Exposition {
             Some("" | "/") => Part::All,
             Some("/node") => Part::Node,
             Some("/cadvisor") => Part::Cadvisor,
+            Some("/processes") => Part::Processes,
             Some("/volumes") => Part::Volumes,
             Some("/agent") => Part::Agent,
             _ => return self.other(path),
@@ -230,6 +231,7 @@ fn landing(path: &str) -> String {
         ("", "everything"),
         ("/node", "the machine"),
         ("/cadvisor", "containers"),
+        ("/processes", "processes in groups, if the collector process_groups runs"),
         ("/volumes", "persistent volume claims, if the collector kubelet_volumes runs"),
         ("/agent", "the agent itself"),
     ];

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::{given_switch, switch};
-use crate::collector::{COLLECTORS, Collector, NOT_HERE, OptionDesc, OptionKind, not_here};
+use crate::collector::{COLLECTORS, Collector, NOT_HERE, OptionDesc, OptionKind, Options, not_here};
 use crate::plan::Overlay;
 
 /// node_exporter's flag for an option: `mountPointsExclude` is `--collector.filesystem.mount-points-exclude`.
@@ -56,8 +56,9 @@ fn option_argument(command: Command, kind: OptionKind, flag: &str, help: &str) -
         | OptionKind::Text
         | OptionKind::NamesOf(_)
         | OptionKind::Number
+        | OptionKind::ProcessNames
         | OptionKind::Duration => ArgAction::Set,
-        OptionKind::Lines => ArgAction::Append,
+        OptionKind::Lines | OptionKind::RegexLines => ArgAction::Append,
         OptionKind::Bool => return switch(command, flag, help),
     };
     let flag = flag.to_owned();
@@ -123,7 +124,9 @@ fn options(
             ));
         }
     }
-    Ok(options)
+    let options = Options(options);
+    collector.check(&options).map_err(|what| format!("collector `{}`: {what}", collector.name))?;
+    Ok(options.0)
 }
 
 fn given(matches: &ArgMatches, kind: OptionKind, flag: &str) -> Option<String> {

@@ -9,6 +9,8 @@ pub enum Part {
     Node,
     /// `/metrics/cadvisor`
     Cadvisor,
+    /// `/metrics/processes`
+    Processes,
     /// `/metrics/volumes`
     Volumes,
     /// `/metrics/agent`
@@ -39,6 +41,7 @@ impl Part {
             Part::All => "all",
             Part::Node => "node",
             Part::Cadvisor => "cadvisor",
+            Part::Processes => "processes",
             Part::Volumes => "volumes",
             Part::Agent => "agent",
         }

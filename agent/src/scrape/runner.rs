@@ -2,7 +2,7 @@
 
 use super::Part;
 use super::blocking::Blocking;
-use crate::collector::{CgroupCollector, NodeCollector};
+use crate::collector::{CgroupCollector, NodeCollector, ProcessCollector};
 use crate::metric::Writer;
 use crate::oom_kills::OomKills;
 use crate::storage::Storage;
@@ -13,6 +13,7 @@ pub(super) enum Runner {
     Blocking(Box<Blocking>),
     Cgroups(Box<dyn CgroupCollector>),
     OomKills(fn(&OomKills, &mut Writer<'_>)),
+    Processes(Box<dyn ProcessCollector>),
     Storage { part: Part, collect: fn(&Storage, &mut Writer<'_>) },
 }
 
@@ -21,6 +22,7 @@ impl Runner {
     pub(super) fn is_of(&self, part: Part) -> bool {
         match self {
             Runner::Cgroups(_) | Runner::OomKills(_) => part.has_cgroups(),
+            Runner::Processes(_) => part.has(Part::Processes),
             Runner::Storage { part: own, .. } => part.has(*own),
             Runner::Node(_) | Runner::Blocking(_) => part.has_node(),
         }
@@ -33,6 +35,6 @@ impl Runner {
 
     /// Whether its series are those of rows of the tree.
     pub(super) fn has_rows(&self) -> bool {
-        self.is_of_pods() && self.is_of(Part::Cadvisor)
+        matches!(self, Runner::Processes(_)) || (self.is_of_pods() && self.is_of(Part::Cadvisor))
     }
 }

@@ -99,12 +99,14 @@ impl Processes {
     }
 }
 
-fn set(path: &mut Vec<u8>, parts: &[&[u8]]) {
+/// Makes a path of its parts.
+pub(super) fn set(path: &mut Vec<u8>, parts: &[&[u8]]) {
     path.clear();
     parts.iter().for_each(|part| path.extend_from_slice(part));
 }
 
-fn spare(buffer: &mut Vec<u8>, size: usize) -> &mut [std::mem::MaybeUninit<u8>] {
+/// Room for so many bytes.
+pub(super) fn spare(buffer: &mut Vec<u8>, size: usize) -> &mut [std::mem::MaybeUninit<u8>] {
     buffer.clear();
     buffer.reserve(size);
     buffer.spare_capacity_mut()

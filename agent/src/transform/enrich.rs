@@ -9,6 +9,24 @@ use crate::pods::{Owned, workload};
 
 /// The kubelet's labels, empty ones included so that a target's own do not fill in, then those that policies add.
 pub(crate) fn labels(cgroup: &str, owned: &Owned<'_>, added: &AddedLabels, facts: &Facts) -> Box<[u8]> {
+    let own = [
+        ("container", owned.container),
+        ("id", cgroup),
+        ("image", owned.image),
+        ("name", owned.id),
+        ("namespace", owned.namespace),
+        ("pod", owned.pod),
+    ];
+    with_added(&own, owned, added, facts)
+}
+
+/// The same of a group of processes, which goes on when its container restarts.
+pub(crate) fn labels_of_group(owned: &Owned<'_>, added: &AddedLabels, facts: &Facts) -> Box<[u8]> {
+    let own = [("container", owned.container), ("namespace", owned.namespace), ("pod", owned.pod)];
+    with_added(&own, owned, added, facts)
+}
+
+fn with_added(own: &[(&str, &str)], owned: &Owned<'_>, added: &AddedLabels, facts: &Facts) -> Box<[u8]> {
     let mut text = Vec::with_capacity(256);
     let mut push = |name: &str, value: &str| {
         if !text.is_empty() {
@@ -16,16 +34,7 @@ pub(crate) fn labels(cgroup: &str, owned: &Owned<'_>, added: &AddedLabels, facts
         }
         push_label(&mut text, name, value);
     };
-    for (name, value) in [
-        ("container", owned.container),
-        ("id", cgroup),
-        ("image", owned.image),
-        ("name", owned.id),
-        ("namespace", owned.namespace),
-        ("pod", owned.pod),
-    ] {
-        push(name, value);
-    }
+    own.iter().for_each(|(name, value)| push(name, value));
     let of_pod = owned.told.map(|pod| (&pod.labels, &pod.annotations));
     for (prefix, wanted, labels) in [
         ("label", &added.pod_labels, of_pod.map(|(labels, _)| labels)),

@@ -38,6 +38,7 @@ fn reference() -> String {
             Run::Cgroups { .. } | Run::OomKills { .. } | Run::Storage { part: Part::Cadvisor, .. } => {
                 "/metrics/cadvisor"
             }
+            Run::Processes { .. } => "/metrics/processes",
             Run::Storage { .. } => "/metrics/volumes",
         };
         writeln!(

@@ -41,6 +41,7 @@ fn names_say_whose_and_of_which_type_a_family_is() {
             Run::Node { .. } => &["node_"],
             Run::Cgroups { .. } => &["cadvisor_", "container_", "machine_"],
             Run::OomKills { .. } => &["container_"],
+            Run::Processes { .. } => &["namedprocess_namegroup_"],
             Run::Storage { .. } => &["container_", "kubelet_volume_stats_"],
         };
         for family in collector.families {
