@@ -168,7 +168,7 @@ impl CgroupTree {
             path: path.clone(),
             kind,
             inode: metadata.ino(),
-            started: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+            started: self.started(&path, metadata),
             seen: Instant::now(),
             files: std::array::from_fn(|_| KeptFile::default()),
             children: Vec::new(),
@@ -186,6 +186,19 @@ impl CgroupTree {
         self.by_path.insert(path, slot);
         self.generation += 1;
         slot
+    }
+
+    /// The time of the directory, which the kernel may move when something comes or goes below it, or of a file that is
+    /// there from the beginning and is not written to, as cAdvisor has it.
+    fn started(&self, path: &str, metadata: &fs::Metadata) -> SystemTime {
+        let file = match self.version {
+            Version::V1 => "cgroup.clone_children",
+            Version::V2 => "cgroup.events",
+        };
+        let of_file =
+            fs::metadata(below(&self.directories, path).join(file)).and_then(|file| file.modified());
+        let both = [metadata.modified(), of_file];
+        both.into_iter().filter_map(Result::ok).min().unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
     fn remove(&mut self, slot: usize) {

@@ -75,6 +75,23 @@ fn pods_and_containers_come_and_go_with_and_without_watches() {
 }
 
 #[test]
+fn a_cgroup_did_not_start_when_something_last_came_or_went_below_it() {
+    let node = Node::new("started");
+    node.add("poda");
+    let pod = node.0.join("fs/cgroup/kubepods/poda");
+    fs::write(pod.join("cgroup.events"), "populated 1\n").unwrap();
+    let begun = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+    let later = begun + Duration::from_secs(10);
+    for (directory, events) in [(later, begun), (begun, later)] {
+        fs::File::open(pod.join("cgroup.events")).unwrap().set_modified(events).unwrap();
+        fs::File::open(&pod).unwrap().set_modified(directory).unwrap();
+        let tree = node.tree();
+        let started = tree.iter().find(|(_, c)| c.path == "/kubepods/poda").unwrap().1.started;
+        assert_eq!(started, begun);
+    }
+}
+
+#[test]
 fn a_directory_of_the_same_name_is_another_cgroup() {
     let node = Node::new("again");
     node.add("poda");
