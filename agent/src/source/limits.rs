@@ -1,6 +1,7 @@
 //! How many files a container's processes may open, as its first process was told.
 
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,6 +14,9 @@ use super::text::{lines, number, words};
 #[derive(Debug)]
 pub struct FileLimits {
     procfs: PathBuf,
+    /// The inode of the agent's own cgroup, where it is in a namespace of its own: of the processes there the files of
+    /// /proc say only that they are at its root (cgroup_namespaces(7)).
+    own: Option<u64>,
     /// By slot: of the container with this inode.
     containers: Vec<Option<Known>>,
     buffer: Vec<u8>,
@@ -33,7 +37,9 @@ const BEING_STARTED: Duration = Duration::from_secs(2);
 impl FileLimits {
     /// None yet.
     pub fn new(procfs: &Path) -> Self {
-        FileLimits { procfs: procfs.to_owned(), containers: Vec::new(), buffer: Vec::new() }
+        // The root of the namespace, wherever the machine's is mounted.
+        let own = std::fs::metadata("/sys/fs/cgroup").ok().map(|root| root.ino());
+        FileLimits { procfs: procfs.to_owned(), own, containers: Vec::new(), buffer: Vec::new() }
     }
 
     /// Looks up the limits of those containers that are new, of all that there are: slot, inode, start and id.
@@ -51,6 +57,11 @@ impl FileLimits {
             // A clock that was set back says nothing.
             if started.elapsed().is_ok_and(|age| age < BEING_STARTED) {
                 *known = None;
+                continue;
+            }
+            if self.own == Some(inode) {
+                let limit = of(&self.procfs.join("self"), &mut self.buffer);
+                *known = Some(Known { inode, limit, look_again: now, looked: 0 });
                 continue;
             }
             let looked = known.as_ref().filter(|k| k.inode == inode).map_or(0, |k| k.looked) + 1;
@@ -81,9 +92,13 @@ impl FileLimits {
 
     /// The limit of a process; -1 where there is none.
     pub fn of_process(&mut self, process: u32) -> Option<f64> {
-        read_once(&self.procfs.join(process.to_string()).join("limits"), &mut self.buffer).ok()?;
-        lines(&self.buffer).find_map(soft_limit)
+        of(&self.procfs.join(process.to_string()), &mut self.buffer)
     }
+}
+
+fn of(process: &Path, buffer: &mut Vec<u8>) -> Option<f64> {
+    read_once(&process.join("limits"), buffer).ok()?;
+    lines(buffer).find_map(soft_limit)
 }
 
 /// `Max open files            1024                 524288               files` (proc_pid_limits(5)): the soft limit.
@@ -124,16 +139,24 @@ mod tests {
     }
 
     #[test]
+    fn the_agent_s_own_container_is_known_by_its_cgroup() {
+        let tree = Tree::new(&[("proc/self/cgroup", "0::/\n"), ("proc/self/limits", &limits("4096"))]);
+        let mut known = FileLimits { own: Some(30), ..FileLimits::new(&tree.paths().procfs) };
+        known.update([(3, 30, SystemTime::UNIX_EPOCH, ID)].into_iter());
+        assert_eq!(known.get(3, 30), Some(4096.0));
+    }
+
+    #[test]
     fn a_container_that_is_just_being_started_is_not_looked_at() {
         let tree = Tree::new(&[
             ("proc/7/cgroup", &format!("0::/kubepods/pod1/{ID}\n")),
             ("proc/7/limits", &limits("1024")),
         ]);
         let mut known = FileLimits::new(&tree.paths().procfs);
-        known.update([(0, 1, SystemTime::now(), ID)].into_iter());
-        assert_eq!(known.get(0, 1), None);
-        known.update([(0, 1, SystemTime::now() - BEING_STARTED, ID)].into_iter());
-        assert_eq!(known.get(0, 1), Some(1024.0));
+        known.update([(0, 30, SystemTime::now(), ID)].into_iter());
+        assert_eq!(known.get(0, 30), None);
+        known.update([(0, 30, SystemTime::now() - BEING_STARTED, ID)].into_iter());
+        assert_eq!(known.get(0, 30), Some(1024.0));
     }
 
     #[test]
