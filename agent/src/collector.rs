@@ -254,7 +254,7 @@ pub enum Run {
     /// OOM kills, which are remembered from scrape to scrape: `/metrics/cadvisor`.
     OomKills {
         /// Writes them.
-        collect: fn(&OomKills, &mut Writer<'_>),
+        collect: fn(&mut OomKills, &mut Writer<'_>),
     },
     /// Every process, with what tells whose it is: `/metrics/processes`.
     Processes {

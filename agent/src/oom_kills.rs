@@ -3,8 +3,15 @@
 //! The cgroup of a container counts kills as long as it is there, also those of processes whose end the container
 //! outlives. With the first process the cgroup goes, and only the kubelet still tells. Both speak of one container by
 //! its id, so that no kill counts twice.
+//!
+//! A counter whose first sample is 1 has no increase, and a container may be killed before anybody scrapes it for the
+//! first time. So the row of a pod that began under the agent's eyes is given from 0, as it did begin, long enough for
+//! every scraper to see it. A pod that was there before the agent was may have been given before: its row goes on.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
 
 use crate::metric::{Labels, Subject, Writer};
 use crate::plan::Plan;
@@ -15,8 +22,10 @@ use crate::source::text::pairs;
 use crate::transform::labels;
 
 /// The kills of every pod that the kubelet tells of; with the pod they are forgotten.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct OomKills {
+    /// When the agent began.
+    began: Timestamp,
     pods: Vec<PodKills>,
     /// The cgroups to read.
     cgroups: Vec<Counting>,
@@ -39,10 +48,22 @@ struct PodKills {
     path: String,
     /// What the pod's cgroup counts: on v2 all that was killed in any of its containers.
     counted: Option<u64>,
-    has_base: bool,
     containers: Vec<ContainerKills>,
-    /// Of the row of the pod as a whole; nothing where no policy shows it.
+    /// There is no other container that could have been hit.
+    has_one_container: bool,
+    /// Began after the agent did.
+    is_new: bool,
+    /// Of the pod as a whole.
+    row: Row,
+}
+
+/// One row that is given.
+#[derive(Debug, Default)]
+struct Row {
+    /// Nothing where no policy shows it.
     labels: Option<Box<[u8]>>,
+    /// When it was first given.
+    since: Option<Instant>,
 }
 
 /// The kills of all containers that a pod had under one name.
@@ -50,9 +71,11 @@ struct PodKills {
 struct ContainerKills {
     name: String,
     ids: VecDeque<IdKills>,
-    /// Of ids that are remembered no more, and of the time before the agent.
+    /// Of ids that are remembered no more.
     before: u64,
-    labels: Option<Box<[u8]>>,
+    /// What its pod counts, where it is the only one: also the time before the agent, and what nobody told of.
+    at_least: u64,
+    row: Row,
 }
 
 #[derive(Debug, Default)]
@@ -64,9 +87,24 @@ struct IdKills {
 
 /// The kubelet tells of two ids of a name; one that has restarted may tell of one again that it had forgotten.
 const REMEMBERED: usize = 8;
+/// Who scrapes at all does so once a minute.
+const FROM_ZERO: Duration = Duration::from_secs(60);
+
+impl Row {
+    /// How many of so many kills are given at this time.
+    fn given(&mut self, kills: u64, is_new: bool, now: Instant) -> u64 {
+        let since = *self.since.get_or_insert(now);
+        if is_new && now.duration_since(since) < FROM_ZERO { 0 } else { kills }
+    }
+}
 
 impl ContainerKills {
     fn kills(&self) -> u64 {
+        self.known().max(self.at_least)
+    }
+
+    /// Those of which it is known in which of its containers.
+    fn known(&self) -> u64 {
         self.before + self.ids.iter().map(IdKills::kills).sum::<u64>()
     }
 
@@ -91,8 +129,11 @@ impl IdKills {
 
 impl PodKills {
     /// Takes up what the kubelet tells.
-    fn told(&mut self, pod: &Pod) {
+    fn told(&mut self, pod: &Pod, began: Timestamp) {
         self.uid.clone_from(&pod.uid);
+        self.has_one_container = pod.has_one_container;
+        // Whole seconds are told: one in which both began is before.
+        self.is_new = pod.started.is_some_and(|started| started > began);
         // Of a name the container that runs now comes first.
         for told in pod.containers.iter().rev() {
             let known = self.containers.iter().position(|c| c.name == told.name);
@@ -115,13 +156,21 @@ impl PodKills {
         }
     }
 
-    /// What the pod's cgroup counted before the agent began can only be its one container's.
-    fn take_base(&mut self) {
-        let (Some(counted), false) = (self.counted, self.has_base) else { return };
-        if let [only] = &mut self.containers[..] {
-            only.before += counted.saturating_sub(only.kills());
+    /// What the pod's cgroup counts can only be its one container's. It is the same kills that are known otherwise, so
+    /// that the two are not added, until another container comes.
+    fn share(&mut self) {
+        match (&mut self.containers[..], self.counted) {
+            ([only], Some(counted)) if self.has_one_container => {
+                only.at_least = only.at_least.max(counted);
+            }
+            (containers, _) if !self.has_one_container => {
+                for container in containers {
+                    container.before += container.at_least.saturating_sub(container.known());
+                    container.at_least = 0;
+                }
+            }
+            _ => {}
         }
-        self.has_base = true;
     }
 
     fn kills(&self) -> u64 {
@@ -131,6 +180,11 @@ impl PodKills {
 }
 
 impl OomKills {
+    /// Of an agent that begins now.
+    pub fn new(began: Timestamp) -> Self {
+        OomKills { began, pods: Vec::new(), cgroups: Vec::new(), made_of: None }
+    }
+
     /// Takes up what the kubelet tells, and finds cgroups and labels again if anything changed.
     pub fn update(
         &mut self,
@@ -155,10 +209,10 @@ impl OomKills {
                 let owned = Owned { container, image, ..Owned::of(pod) };
                 view.exposes[family].then(|| labels(path, &owned, &view.labels, facts))
             };
-            kills.labels = row("", "");
+            kills.row.labels = row("", "");
             for container in &mut kills.containers {
                 let image = pod.containers.iter().find(|c| c.name == container.name);
-                container.labels = row(&container.name, image.map_or("", |c| &c.image));
+                container.row.labels = row(&container.name, image.map_or("", |c| &c.image));
             }
         }
     }
@@ -168,7 +222,7 @@ impl OomKills {
             self.pods.drain(..).map(|kills| (kills.uid.clone(), kills)).collect();
         for pod in pods {
             let mut kills = before.remove(&pod.uid).unwrap_or_default();
-            kills.told(pod);
+            kills.told(pod, self.began);
             self.pods.push(kills);
         }
     }
@@ -218,31 +272,35 @@ impl OomKills {
             }
             // What cannot be read is gone, or the collector of memory says so.
             if tree.read(*slot, file, buffer).is_ok()
-                && let Some((_, kills)) = pairs(buffer).find(|(key, _)| *key == b"oom_kill")
+                && let Some(kills) = kills(buffer)
             {
                 let container = container.as_ref().map(|(container, id)| (*container, id.as_str()));
                 self.pods[*pod].counted(container, kills);
             }
         }
-        self.pods.iter_mut().for_each(PodKills::take_base);
+        self.pods.iter_mut().for_each(PodKills::share);
     }
 
     /// Writes one row for each container, under the cgroup of the pod: it goes on when the container restarts, whose own
     /// rows then begin anew.
-    pub fn write(&self, family: impl Into<u16> + Copy, out: &mut Writer<'_>) {
-        let mut push = |labels: &Option<Box<[u8]>>, kills: u64| {
-            if let Some(labels) = labels {
+    pub fn write(&mut self, family: impl Into<u16> + Copy, now: Instant, out: &mut Writer<'_>) {
+        for pod in &mut self.pods {
+            let (kills, is_new) = (pod.kills(), pod.is_new);
+            let containers = pod.containers.iter_mut().map(|it| (it.kills(), &mut it.row));
+            for (kills, row) in [(kills, &mut pod.row)].into_iter().chain(containers) {
+                let Some(labels) = &row.labels else { continue };
                 let labels: Labels = out.escaped(labels);
-                out.push(family, Subject::NODE, labels, kills as f64);
-            }
-        };
-        for pod in &self.pods {
-            push(&pod.labels, pod.kills());
-            for container in &pod.containers {
-                push(&container.labels, container.kills());
+                out.push(family, Subject::NODE, labels, row.given(kills, is_new, now) as f64);
             }
         }
     }
+}
+
+/// How often something was killed. Where all processes of a cgroup end together (`memory.oom.group`, which kubelets set on
+/// v2), that is once, though the kernel counts each of them, and the one that it chose twice.
+fn kills(text: &[u8]) -> Option<u64> {
+    let of = |name: &[u8]| pairs(text).find(|(key, _)| *key == name).map(|(_, times)| times);
+    of(b"oom_group_kill").filter(|times| *times > 0).or_else(|| of(b"oom_kill"))
 }
 
 #[cfg(test)]

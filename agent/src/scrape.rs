@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use jiff::Timestamp;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use tokio::sync::Notify;
@@ -108,7 +109,7 @@ impl Scraper {
             tree_error: None,
             networks,
             pods: PodIndex::default(),
-            oom_kills: OomKills::default(),
+            oom_kills: OomKills::new(Timestamp::now()),
             storage: Storage::default(),
             rows: Rows::default(),
             samples: Samples::new(Families::count() + FAMILIES.len()),
@@ -420,7 +421,7 @@ impl Scraper {
                 result
             }
             Runner::OomKills(collect) => caught(|| {
-                collect(&self.oom_kills, &mut samples.writer(base, wanted));
+                collect(&mut self.oom_kills, &mut samples.writer(base, wanted));
                 Ok(())
             }),
             Runner::Storage { collect, .. } => caught(|| {

@@ -1,5 +1,7 @@
 //! OOM kills of each container and pod, from their cgroups and from what the kubelet says of containers that have ended.
 
+use std::time::Instant;
+
 use super::{Collector, Run};
 use crate::metric::{Writer, families};
 use crate::oom_kills::OomKills;
@@ -19,6 +21,6 @@ families! {
     Events Counter "container_oom_events_total" "Count of out of memory events observed for the container.";
 }
 
-fn collect(kills: &OomKills, out: &mut Writer<'_>) {
-    kills.write(F::Events, out);
+fn collect(kills: &mut OomKills, out: &mut Writer<'_>) {
+    kills.write(F::Events, Instant::now(), out);
 }

@@ -23,7 +23,9 @@ fn pod(containers: &[(&str, &str, bool)]) -> Pod {
         was_oom_killed: *was_oom_killed,
         ..PodContainer::default()
     };
-    Pod { uid: "u".to_owned(), containers: containers.iter().map(container).collect(), ..Pod::default() }
+    let containers: Vec<_> = containers.iter().map(container).collect();
+    let has_one_container = containers.iter().all(|it| it.name == "main");
+    Pod { uid: "u".to_owned(), has_one_container, containers, ..Pod::default() }
 }
 
 /// After each word the kills of `main`, of `side` and of the pod; none of them ever falls.
@@ -32,16 +34,16 @@ fn check(steps: &[(Word<'_>, [u64; 3])]) {
     let mut kills = PodKills::default();
     for (i, (word, expected)) in steps.iter().enumerate() {
         match word {
-            Told(containers) => kills.told(&pod(containers)),
+            Told(containers) => kills.told(&pod(containers), Timestamp::UNIX_EPOCH),
             Counted(name, id, count) => {
                 let at = kills.containers.iter().position(|c| c.name == *name).unwrap();
                 kills.counted(Some((at, id)), *count);
             }
             InPod(count) => {
                 kills.counted(None, *count);
-                kills.take_base();
+                kills.share();
             }
-            Read => kills.take_base(),
+            Read => kills.share(),
         }
         let of =
             |name: &str| kills.containers.iter().find(|c| c.name == name).map_or(0, ContainerKills::kills);
@@ -103,6 +105,38 @@ fn an_agent_that_starts_late_has_what_is_still_told() {
 }
 
 #[test]
+fn what_the_pod_of_one_container_counts_is_not_added_to_what_is_told_later() {
+    check(&[
+        (Told(&[("main", "a", false)]), [0, 0, 0]),
+        (InPod(6), [6, 0, 6]),
+        // Which is one of the six.
+        (Told(&[("main", "b", false), ("main", "a", true)]), [6, 0, 6]),
+        (InPod(7), [7, 0, 7]),
+        (Told(&[("main", "b", true)]), [7, 0, 7]),
+    ]);
+}
+
+#[test]
+fn a_second_container_takes_nothing_from_the_first() {
+    check(&[
+        (Told(&[("main", "a", false)]), [0, 0, 0]),
+        (InPod(3), [3, 0, 3]),
+        // As `kubectl debug` adds one.
+        (Told(&[("main", "a", false), ("side", "s", false)]), [3, 0, 3]),
+        (InPod(4), [3, 0, 4]),
+        (Told(&[("main", "a", false), ("side", "s", true)]), [3, 1, 4]),
+    ]);
+}
+
+#[test]
+fn processes_that_end_together_are_killed_once() {
+    assert_eq!(kills(b"oom 5\noom_kill 10\noom_group_kill 5\n"), Some(5));
+    assert_eq!(kills(b"oom 5\noom_kill 7\noom_group_kill 0\n"), Some(7));
+    assert_eq!(kills(b"oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"), Some(2));
+    assert_eq!(kills(b"low 0\n"), None);
+}
+
+#[test]
 fn a_kubelet_that_tells_again_of_what_it_had_forgotten_adds_nothing() {
     check(&[
         (Told(&[("main", "b", false), ("main", "a", true)]), [1, 0, 1]),
@@ -116,7 +150,27 @@ fn a_crash_loop_is_remembered_in_bounded_space() {
     let mut kills = PodKills::default();
     for i in 0..1000 {
         let (now, before) = (format!("c{}", i + 1), format!("c{i}"));
-        kills.told(&pod(&[("main", &now, false), ("main", &before, true)]));
+        kills.told(&pod(&[("main", &now, false), ("main", &before, true)]), Timestamp::UNIX_EPOCH);
     }
     assert_eq!((kills.kills(), kills.containers[0].ids.len()), (1000, REMEMBERED));
+}
+
+#[test]
+fn a_row_of_a_pod_that_is_new_begins_at_0_for_all_who_scrape_and_any_other_with_what_it_has() {
+    let (first, began) = (Instant::now(), Timestamp::from_second(1000).unwrap());
+    for (started, expected) in [
+        (Some(1001), [0, 0, 2, 2]),
+        // Told in whole seconds, so that it may have been there before.
+        (Some(1000), [2, 2, 2, 2]),
+        (None, [2, 2, 2, 2]),
+    ] {
+        let mut kills = PodKills::default();
+        let started = started.map(|second| Timestamp::from_second(second).unwrap());
+        kills.told(&Pod { started, ..pod(&[]) }, began);
+        let given = [0, 59, 60, 61].map(|after| {
+            let now = first + Duration::from_secs(after);
+            kills.row.given(2, kills.is_new, now)
+        });
+        assert_eq!(given, expected, "{started:?}");
+    }
 }

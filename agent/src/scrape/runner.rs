@@ -12,7 +12,7 @@ pub(super) enum Runner {
     Node(Box<dyn NodeCollector>),
     Blocking(Box<Blocking>),
     Cgroups(Box<dyn CgroupCollector>),
-    OomKills(fn(&OomKills, &mut Writer<'_>)),
+    OomKills(fn(&mut OomKills, &mut Writer<'_>)),
     Processes(Box<dyn ProcessCollector>),
     Storage { part: Part, collect: fn(&Storage, &mut Writer<'_>) },
 }

@@ -8,11 +8,11 @@ use regex::Regex;
 use crate::fixture::Fixture;
 
 /// Families whose values move little meanwhile.
-const SLOW: &str = "container_(fs_.*_seconds|memory_failures)_total";
+const SLOW: &str = "container_((fs_.*_seconds|memory_failures)_total|memory_(failcnt|kernel_usage))";
 
 /// Families whose values do not move while a node is recorded, so that they can be compared.
-const STATIC: &str = "cadvisor_.*|container_(health_state|processes|spec_.*|start_time_seconds|tasks_state|threads_max|\
-                      ulimits_soft)|machine_.*";
+const STATIC: &str = "cadvisor_.*|container_(health_state|oom_events_total|processes|spec_.*|start_time_seconds|\
+                      tasks_state|threads_max|ulimits_soft)|machine_.*";
 
 #[test]
 fn every_series_of_the_kubelet_is_ours_too_or_an_accepted_difference() {

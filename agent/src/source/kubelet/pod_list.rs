@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use jiff::Timestamp;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
@@ -28,12 +29,16 @@ pub struct Pod {
     pub priority_class: String,
     /// `spec.hostNetwork`
     pub host_network: bool,
+    /// `status.startTime`: when the kubelet took it up, before any of its containers.
+    pub started: Option<Timestamp>,
     /// Limits of ephemeral storage in bytes, by the names of containers.
     pub storage_limits: BTreeMap<String, u64>,
     /// The limit of ephemeral storage of the pod as a whole.
     pub storage_limit: Option<u64>,
     /// Names of volumes that are emptyDirs.
     pub empty_dirs: BTreeSet<String>,
+    /// Whether `spec` has one container, and neither an init container nor an ephemeral one.
+    pub has_one_container: bool,
     /// The containers that have an id: init, ephemeral and others, also those that have ended.
     pub containers: Vec<PodContainer>,
 }
@@ -128,6 +133,8 @@ struct Spec {
     #[serde(default, deserialize_with = "null_is_default")]
     init_containers: Vec<Container>,
     #[serde(default, deserialize_with = "null_is_default")]
+    ephemeral_containers: Vec<IgnoredAny>,
+    #[serde(default, deserialize_with = "null_is_default")]
     volumes: Vec<Volume>,
 }
 
@@ -197,6 +204,7 @@ impl Spec {
 struct Status {
     #[serde(default)]
     qos_class: String,
+    start_time: Option<String>,
     #[serde(default, deserialize_with = "null_is_default")]
     container_statuses: Vec<ContainerStatus>,
     #[serde(default, deserialize_with = "null_is_default")]
@@ -284,6 +292,11 @@ impl PodObject {
                 volumes.filter(|v| v.empty_dir.is_some()).map(|v| v.name).collect()
             },
             host_network: self.spec.host_network,
+            has_one_container: matches!(
+                (&self.spec.containers[..], &self.spec.init_containers[..]),
+                ([_], [])
+            ) && self.spec.ephemeral_containers.is_empty(),
+            started: status.start_time.and_then(|time| time.parse().ok()),
             containers,
         })
     }
@@ -298,6 +311,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn one_container_is_the_only_one_without_init_and_ephemeral_ones() {
+        let has_one = |spec: &str| {
+            let json = format!(r#"{{"items":[{{"metadata":{{"name":"a","uid":"u"}},"spec":{{{spec}}}}}]}}"#);
+            parse(json.as_bytes()).unwrap()[0].has_one_container
+        };
+        assert!(has_one(r#""containers":[{"name":"a"}]"#));
+        for spec in [
+            "",
+            r#""containers":[{"name":"a"},{"name":"b"}]"#,
+            r#""containers":[{"name":"a"}],"initContainers":[{"name":"b"}]"#,
+            r#""containers":[{"name":"a"}],"ephemeralContainers":[{"name":"b"}]"#,
+        ] {
+            assert!(!has_one(spec), "{spec}");
+        }
+    }
+
+    #[test]
     fn a_pod_has_the_ids_of_all_its_containers_and_of_the_one_before() {
         let pods = parse(
             br#"{"kind":"PodList","items":[{"metadata":{"name":"web","namespace":"shop","uid":"u",
@@ -305,13 +335,13 @@ mod tests {
                 "ownerReferences":[{"kind":"Other","name":"x"},
                     {"kind":"DaemonSet","name":"web","controller":true,"uid":"w"}]},
                 "spec":{"hostNetwork":true,"priorityClassName":"high"},
-                "status":{"qosClass":"Burstable","containerStatuses":[{"name":"main","image":"i:1","containerID":"containerd://aa",
+                "status":{"qosClass":"Burstable","startTime":"2026-01-31T12:00:00Z","containerStatuses":[{"name":"main","image":"i:1","containerID":"containerd://aa",
                     "lastState":{"terminated":{"containerID":"containerd://bb","reason":"OOMKilled"}}}],
                   "initContainerStatuses":[{"name":"init","image":"i:2","containerID":"cri-o://cc",
                     "state":{"terminated":{"containerID":"cri-o://cc","reason":"Completed"}}}],
                   "ephemeralContainerStatuses":[{"name":"debug","image":"i:3","containerID":"containerd://dd",
                     "state":{"terminated":{"containerID":"containerd://dd","reason":"OOMKilled"}}}]}},
-                {"metadata":{"name":"pending","namespace":"shop","uid":"v"},"spec":{},"status":{}},
+                {"metadata":{"name":"pending","namespace":"shop","uid":"v"},"spec":{},"status":{"startTime":"soon"}},
                 {"metadata":{"name":"no uid"}}]}"#,
         )
         .unwrap();
@@ -325,6 +355,8 @@ mod tests {
         assert!(pods[0].host_network);
         assert_eq!(pods[0].controller, Some(Controller { kind: "DaemonSet".into(), name: "web".into() }));
         assert_eq!((pods[0].qos_class.as_str(), pods[0].priority_class.as_str()), ("Burstable", "high"));
+        let started = pods.iter().map(|pod| pod.started.map(Timestamp::as_second));
+        assert_eq!(started.collect::<Vec<_>>(), [Some(1_769_860_800), None]);
         assert_eq!((&pods[1].controller, pods[1].priority_class.as_str()), (&None, ""));
     }
 
