@@ -191,6 +191,17 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_shows_command_lines_is_rejected_until_the_policy_says_so() {
+        let config = ("config", "process_names: [{exe: [java]}]");
+        let options = [("collectors[0].options", "InvalidOption")];
+        check(with_collector("process_groups", &[config]), Outcome::Rejected, &options);
+        let said = [config, ("exposeCommandLines", "true")];
+        check(with_collector("process_groups", &said), Outcome::Accepted, &[]);
+        let broken = [("collectors[0].options.redact", "InvalidOption")];
+        check(with_collector("process_groups", &[("redact", "a\n(")]), Outcome::Rejected, &broken);
+    }
+
+    #[test]
     fn a_family_that_is_named_by_what_is_read_may_be_there() {
         let found = ["node_hwmon_temp_celsius", "node_hw.*", "(node|container)_.*", "node_hwmon?"];
         assert!(found.iter().all(|pattern| may_begin_with(pattern, "node_hwmon_")));

@@ -16,7 +16,7 @@ pub const MAX_OPTIONS: usize = 16;
 /// Characters in an option's key.
 pub const MAX_OPTION_KEY: usize = 63;
 /// Characters in an option's value.
-pub const MAX_OPTION_VALUE: usize = 1024;
+pub const MAX_OPTION_VALUE: usize = 8192;
 
 /// Patterns in each of `metrics.include` and `metrics.exclude`.
 pub const MAX_PATTERNS: usize = 64;

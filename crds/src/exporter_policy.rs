@@ -111,7 +111,7 @@ pub struct Collector {
     /// The collector's options: node_exporter's flags without `collector.NAME.`, in camel case, such as
     /// `mountPointsExclude`. All options of a collector come from the first policy in order of precedence that has any.
     /// A key that an agent does not know is skipped there, a value that it cannot use makes it reject the policy; the
-    /// `Accepted` condition says so. At most 16, with keys of at most 63 and values of at most 1024 characters.
+    /// `Accepted` condition says so. At most 16, with keys of at most 63 and values of at most 8192 characters.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend(
         "maxProperties" = MAX_OPTIONS,

@@ -35,6 +35,10 @@ const FILES: &[(&str, &str)] = &[
         "usr/share/doc/exporter-agent/migrate-from-node_exporter.md",
         include_str!("../../docs/migrate-from-node_exporter.md"),
     ),
+    (
+        "usr/share/doc/exporter-agent/migrate-from-process-exporter.md",
+        include_str!("../../docs/migrate-from-process-exporter.md"),
+    ),
 ];
 
 /// Files that stay as their owner has left them.

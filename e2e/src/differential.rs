@@ -1,5 +1,7 @@
 //! Holds the agent to node_exporter: both run on the same files, and what differs must be an accepted difference.
 
+pub mod processes;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;

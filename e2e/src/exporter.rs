@@ -71,6 +71,11 @@ impl Exporter {
         Ok(files.filter(|file| file.starts_with(below) && file.is_file()).collect())
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.component.pid()
+    }
+
     /// The end of its log.
     pub fn log(&self) -> String {
         self.component.tail(20)

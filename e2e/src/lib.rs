@@ -30,6 +30,7 @@ pub mod packages;
 pub mod parts;
 pub mod pki;
 pub mod process;
+pub mod process_exporter;
 pub mod product;
 pub mod programs;
 pub mod progress;

@@ -10,6 +10,7 @@ use std::io;
 use std::sync::Arc;
 
 use agent::expose::WebConfig;
+use agent::process_groups::{Names, Process, Redaction};
 use agent::scrape::Selection;
 use agent::telemetry::Telemetry;
 
@@ -29,6 +30,27 @@ pub fn stats_summary(bytes: &[u8]) {
 /// What a scrape asks for, behind the question mark.
 pub fn query(bytes: &[u8]) {
     let _ = Selection::parse(&String::from_utf8_lossy(bytes));
+}
+
+/// The configuration of process-exporter, by which a process is then named.
+pub fn process_names(bytes: &[u8]) {
+    let process = Process {
+        comm: "web",
+        arguments: "/bin/web --for=ann -x",
+        exe: "/bin/web",
+        user: "ann",
+        pid: 7,
+        started: Default::default(),
+        cgroups: "0::/kubepods/poda\n",
+    };
+    if let Ok(names) = Names::parse(&String::from_utf8_lossy(bytes)) {
+        names.name(&process, &mut String::new());
+    }
+}
+
+/// The command line of a process.
+pub fn command_line(bytes: &[u8]) {
+    let _ = Redaction::default().apply(bytes);
 }
 
 /// The file of `--web.config.file`.

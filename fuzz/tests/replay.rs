@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use fuzz::{Machine, mutations, pod_list, query, stats_summary, web_config};
+use fuzz::{Machine, command_line, mutations, pod_list, process_names, query, stats_summary, web_config};
 
 fn recorded() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../agent/fixtures");
@@ -98,4 +98,20 @@ fn no_web_configuration_makes_the_agent_panic() {
     for text in WEB_CONFIGS {
         mutations(text.as_bytes(), 300).for_each(|bytes| web_config(&bytes).unwrap());
     }
+}
+
+/// Every kind of condition, and every field of a name.
+const PROCESS_NAMES: &str = r#"process_names:
+- name: '{{.Comm}} {{.ExeBase}} {{.ExeFull}} {{.Username}} {{.PID}} {{.StartTime}} {{.Cgroups}}'
+  exe: [/bin/web, web]
+- name: '{{- /* x */ -}} {{index .Matches "who"}} {{.Matches.who}} {{index .Cgroups 0}}'
+  cmdline: ['--for=(?P<who>\S+)', '^/bin']
+- comm: [web, '']
+"#;
+
+#[test]
+fn no_names_of_groups_and_no_command_line_make_the_agent_panic() {
+    mutations(PROCESS_NAMES.as_bytes(), 2000).for_each(|bytes| process_names(&bytes));
+    let line = b"/bin/web\0--password=a b\0--token\0c\0http://ann:b@c/\0";
+    mutations(line, 500).for_each(|bytes| command_line(&bytes));
 }

@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn every_row_can_be_read_and_has_a_sentence_as_its_reason() {
-        let programs = ["kubelet", "node_exporter"];
+        let programs = ["kubelet", "node_exporter", "process-exporter"];
         let rows = TABLE.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| replaces"));
         assert_eq!(rows.count(), programs.map(|p| accepted(p).unwrap().len()).iter().sum::<usize>());
         for row in programs.iter().flat_map(|p| accepted(p).unwrap()) {

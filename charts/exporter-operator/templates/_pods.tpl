@@ -60,8 +60,22 @@ imagePullPolicy: {{ $values.image.pullPolicy }}
 resources:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with $values.securityContext }}
+{{- with include "exporter-operator.securityContext" . | fromYaml }}
 securityContext:
   {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* The security context of a container. Takes root and component. To look into processes of others, the agent is root with
+two capabilities (a user that is not root gets none that are added), and AppArmor must not confine it: it lets nobody look
+into programs that have another profile. */}}
+{{- define "exporter-operator.securityContext" -}}
+{{- $values := get .root.Values .component -}}
+{{- $profile := dict }}
+{{- if and (eq .component "agent") .root.Values.agent.processes.privileged }}
+{{- $profile = dict "runAsNonRoot" false "runAsUser" 0 "runAsGroup" 0 "appArmorProfile" (dict "type" "Unconfined") "capabilities" (dict "add" (list "SYS_PTRACE" "DAC_READ_SEARCH")) }}
+{{- end }}
+{{- with merge (dict) $profile (default (dict) $values.securityContext) }}
+{{- toYaml . }}
 {{- end }}
 {{- end }}

@@ -19,6 +19,7 @@ const TIERS: &[Tier] = &[
     ("promtool", promtool),
     ("flags", flags),
     ("differential", differential),
+    ("processes", processes),
     ("chart", chart),
     ("debian", debian),
     ("deny", deny),
@@ -96,6 +97,12 @@ fn flags() -> Result<()> {
 /// The machine as node_exporter exposes it, beside ours.
 fn differential() -> Result<()> {
     println!("{}", e2e::differential::check()?);
+    Ok(())
+}
+
+/// Processes as process-exporter exposes them, beside ours.
+fn processes() -> Result<()> {
+    println!("{}", e2e::differential::processes::check()?);
     Ok(())
 }
 

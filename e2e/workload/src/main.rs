@@ -28,8 +28,14 @@ fn main() -> Result<()> {
             write(&ended, &option::<String>(&arguments, "--path")?, option(&arguments, "--bytes-per-second")?)
         }
         Some("direct") => direct(&ended, &option::<String>(&arguments, "--path")?),
+        Some("threads") => threads(option(&arguments, "--count")?),
+        Some("churn") => {
+            churn(option(&arguments, "--per-second")?, option(&arguments, "--seconds")?, &arguments)
+        }
         Some("quit") => quit(&ended, &arguments),
-        Some(other) => bail!("unknown mode `{other}`: pause, burn, memory, write, direct or quit"),
+        Some(other) => {
+            bail!("unknown mode `{other}`: pause, burn, churn, memory, threads, write, direct or quit")
+        }
     }
 }
 
@@ -67,6 +73,45 @@ fn burn(ended: &AtomicBool, millicores: u32) -> Result<()> {
         sleep(period.saturating_sub(start.elapsed()));
     }
     Ok(())
+}
+
+/// Starts the programs given by `--program` in turn, so many a second, waits for the end of each and ends after so many
+/// seconds; prints how many there were.
+fn churn(per_second: u32, seconds: u64, arguments: &[String]) -> Result<()> {
+    let programs = arguments.windows(2).filter(|pair| pair[0] == "--program").map(|pair| &pair[1]);
+    let programs: Vec<_> = programs.collect();
+    let (start, life) = (Instant::now(), Duration::from_secs(seconds));
+    let (mut started, mut running) = (0u32, std::collections::VecDeque::new());
+    while start.elapsed() < life {
+        let program =
+            programs.get(started as usize % programs.len().max(1)).context("--program is missing")?;
+        let mut command = std::process::Command::new(program);
+        // They overlap, so that there are always some to be seen.
+        command.args(["quit", "--milliseconds", "30", "--of", program]);
+        running.push_back(command.spawn().with_context(|| format!("cannot start {program}"))?);
+        started += 1;
+        while running.len() > 100 {
+            running.pop_front().map(|mut child| child.wait()).transpose()?;
+        }
+        let due = Duration::from_secs(1) * started / per_second.max(1);
+        sleep(due.saturating_sub(start.elapsed()));
+    }
+    running.into_iter().try_for_each(|mut child| child.wait().map(|_| ()))?;
+    writeln!(std::io::stdout(), "{started}")?;
+    Ok(())
+}
+
+/// Waits in so many threads, which are called `thread-1` and so on after the first.
+fn threads(count: usize) -> Result<()> {
+    for number in 1..count {
+        let thread = std::thread::Builder::new().name(format!("thread-{number}"));
+        thread.spawn(|| {
+            loop {
+                std::thread::park();
+            }
+        })?;
+    }
+    pause()
 }
 
 /// Touches every page of so many mebibytes, then waits.

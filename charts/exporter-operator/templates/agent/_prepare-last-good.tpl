@@ -4,7 +4,7 @@ the node but this directory. Takes root, component and mountPath. */}}
 {{- $values := .root.Values.agent -}}
 {{- /* Whoever the agent runs as; the user of the image where nobody says. */}}
 {{- $pod := default (dict) $values.podSecurityContext }}
-{{- $container := default (dict) $values.securityContext }}
+{{- $container := include "exporter-operator.securityContext" . | fromYaml }}
 {{- $user := dig "runAsUser" (dig "runAsUser" 65532 $pod) $container | int64 }}
 {{- $group := dig "runAsGroup" (dig "runAsGroup" 65532 $pod) $container | int64 }}
 name: prepare-last-good
