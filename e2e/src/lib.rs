@@ -7,6 +7,7 @@
 #![cfg(target_os = "linux")]
 
 pub mod big_machine;
+pub mod cadvisor;
 pub mod cgroup;
 pub mod chart;
 pub mod cluster;

@@ -45,6 +45,32 @@ pub fn apply(cluster: &Cluster) -> Result<()> {
     rollout(cluster, "daemonset/exporter-agent")
 }
 
+/// Builds the agent and runs it without an operator, which exposes everything of its node: for a cluster in which pods
+/// reach no Service. The image is that of the sandbox of every pod.
+pub fn install_agent(cluster: &Cluster, sandbox_image: &str) -> Result<()> {
+    cluster.load(&[AGENT])?;
+    cluster.kubectl.apply(NAMESPACE_MANIFEST)?;
+    cluster.kubectl.apply(&agent_alone(sandbox_image))?;
+    rollout(cluster, "daemonset/exporter-agent")
+}
+
+/// Removes what [`install_agent`] made.
+pub fn remove_agent(cluster: &Cluster) -> Result<()> {
+    cluster.kubectl.delete(AGENT_MANIFEST)?;
+    cluster.kubectl.delete(NAMESPACE_MANIFEST).map(drop)
+}
+
+fn agent_alone(sandbox_image: &str) -> String {
+    let is_of_operator = |line: &&str| {
+        ["- --operator=", "- --last-good=", "- --sandbox-image="]
+            .iter()
+            .any(|it| line.trim_start().starts_with(it))
+    };
+    let lines: Vec<_> = AGENT_MANIFEST.lines().filter(|line| !is_of_operator(line)).collect();
+    let first = "            - --node-name=$(NODE_NAME)";
+    lines.join("\n").replace(first, &format!("{first}\n            - --sandbox-image={sandbox_image}"))
+}
+
 /// Removes what [`install`] and [`start_sample_pods`] made, for a cluster that outlives us.
 pub fn uninstall(cluster: &Cluster) -> Result<()> {
     remove(cluster)?;

@@ -14,6 +14,9 @@ mod chart;
 #[path = "e2e/churn.rs"]
 mod churn;
 #[cfg(target_os = "linux")]
+#[path = "e2e/claim.rs"]
+mod claim;
+#[cfg(target_os = "linux")]
 #[path = "e2e/emergency.rs"]
 mod emergency;
 #[cfg(target_os = "linux")]
@@ -70,6 +73,7 @@ const TESTS: &[Test] = &[
     test!(policy::a_family_that_a_policy_excludes_is_gone_and_comes_back_with_its_deletion),
     test!(told::a_container_that_is_killed_for_want_of_memory_shows_under_its_name_though_it_is_gone),
     test!(told::what_pods_take_of_the_disk_is_there_as_the_kubelet_tells_it),
+    test!(claim::every_figure_of_a_claim_is_the_kubelets_own),
     test!(policy::an_invalid_policy_is_refused_by_the_api_server_with_the_field),
     test!(policy::a_policy_that_only_an_agent_can_refuse_ends_as_a_condition_with_its_reason),
     test!(policy::an_unknown_collector_is_a_warning_and_the_rest_applies),
