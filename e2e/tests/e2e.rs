@@ -26,6 +26,9 @@ mod grant;
 #[path = "e2e/installed.rs"]
 mod installed;
 #[cfg(target_os = "linux")]
+#[path = "e2e/kubernetes_mixin.rs"]
+mod kubernetes_mixin;
+#[cfg(target_os = "linux")]
 #[path = "e2e/last_good.rs"]
 mod last_good;
 #[cfg(target_os = "linux")]
@@ -103,6 +106,9 @@ const TESTS: &[Test] = &[
     test!(monitoring::rows_of_the_node_and_its_slices_are_nobodys),
     test!(monitoring::what_stock_rules_and_dashboards_select_answers),
     test!(node_exporter::every_family_of_stock_dashboards_that_node_exporter_has_there_answers_in_promql),
+    test!(
+        kubernetes_mixin::every_container_and_volume_family_of_stock_dashboards_answers_without_the_kubelet
+    ),
     test!(two_nodes::a_policy_with_a_node_selector_acts_on_one_node_only),
     test!(two_nodes::a_drained_node_keeps_its_agent_which_follows_the_operator_to_another_node),
     test!(two_nodes::a_node_object_that_is_deleted_and_made_again_is_selected_again),

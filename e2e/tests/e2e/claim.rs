@@ -13,10 +13,10 @@ use e2e::wait::wait_for_every;
 use crate::installed::{PATIENCE, installed};
 
 /// Off by default, since most keep the kubelet's own.
-const VOLUMES_ON: &str = r#"{"apiVersion": "exporter-operator.dev/v1alpha1", "kind": "ExporterPolicy",
+pub(crate) const VOLUMES_ON: &str = r#"{"apiVersion": "exporter-operator.dev/v1alpha1", "kind": "ExporterPolicy",
     "metadata": {"name": "volumes"}, "spec": {"collectors": [{"name": "kubelet_volumes", "enabled": true}]}}"#;
 /// The kubelet looks at volumes every one to two minutes, and the agent asks it once a minute.
-const TOLD: Duration = Duration::from_secs(240);
+pub(crate) const TOLD: Duration = Duration::from_secs(240);
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Makes the claim, and the pod that writes to it, where they are not there yet.

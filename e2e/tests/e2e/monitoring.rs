@@ -18,10 +18,10 @@ use crate::release::Release;
 /// Between two looks at a Prometheus whose configuration is to be renewed.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-const SERVICE_MONITOR: &str = "--set=monitoring.serviceMonitor.enabled=true";
+pub(crate) const SERVICE_MONITOR: &str = "--set=monitoring.serviceMonitor.enabled=true";
 const POD_MONITOR: &str = "--set=monitoring.podMonitor.enabled=true";
 /// The operator stands on the second node as long as that takes pods, so that tests can drain it.
-const OPERATOR_ON_NODE2: &str = r#"--set-json=operator.affinity={"nodeAffinity": {
+pub(crate) const OPERATOR_ON_NODE2: &str = r#"--set-json=operator.affinity={"nodeAffinity": {
     "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "preference": {"matchExpressions": [
         {"key": "kubernetes.io/hostname", "operator": "In", "values": ["node2"]}]}}]}}"#;
 
