@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::file::read_once;
-use super::text::lines;
+use super::process::containers_in;
 
 /// Looks through all processes for one of each container, by the ids that are the keys.
 ///
@@ -32,15 +32,12 @@ pub fn find(procfs: &Path, wanted: &HashMap<String, usize>) -> Vec<(usize, u32)>
 /// The id of the container that a process is in.
 pub fn container_of(procfs: &Path, pid: u32, buffer: &mut Vec<u8>) -> Option<String> {
     read_once(&procfs.join(pid.to_string()).join("cgroup"), buffer).ok()?;
-    lines(buffer).find_map(id_in)
+    innermost(buffer)
 }
 
-/// `4:memory:/kubepods/pod<uid>/<id>`: the last run of 64 hexadecimal digits between separators.
-fn id_in(line: &[u8]) -> Option<String> {
-    let path = line.splitn(3, |b| *b == b':').nth(2)?;
-    let is_separator = |b: &u8| matches!(b, b'/' | b'-' | b'.');
-    let id = path.rsplit(is_separator).find(|p| p.len() == 64 && p.iter().all(u8::is_ascii_hexdigit))?;
-    String::from_utf8(id.to_vec()).ok()
+/// `4:memory:/kubepods/pod<uid>/<id>`: the last of the containers, which is the one that it is in.
+fn innermost(cgroup: &[u8]) -> Option<String> {
+    containers_in(cgroup).last().map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -55,9 +52,9 @@ mod tests {
             format!("0::/kubepods.slice/kubepods-pod1_2.slice/cri-containerd-{id}.scope"),
             format!("0::/../../kubepods-burstable-pod1_2.slice/crio-{id}.scope/init.scope"),
         ] {
-            assert_eq!(id_in(line.as_bytes()).as_deref(), Some(id.as_str()), "{line}");
+            assert_eq!(innermost(line.as_bytes()).as_deref(), Some(id.as_str()), "{line}");
         }
-        assert_eq!(id_in(b"0::/system.slice/containerd.service"), None);
-        assert_eq!(id_in(b"garbage"), None);
+        assert_eq!(innermost(b"0::/system.slice/containerd.service"), None);
+        assert_eq!(innermost(b"garbage"), None);
     }
 }
