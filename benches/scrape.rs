@@ -16,7 +16,9 @@ fn main() -> anyhow::Result<()> {
         let mut scraper = node.scraper(everything())?;
         let mut out = Vec::new();
         scraper.scrape(Part::Cadvisor, Format::Text, &mut out);
-        let files: Vec<File> = scraper.files().iter().map(File::open).collect::<Result<_, _>>()?;
+        let files =
+            scraper.files().into_iter().filter_map(|(file, each_time)| each_time.then(|| File::open(file)));
+        let files: Vec<File> = files.collect::<Result<_, _>>()?;
         let mut buffer = vec![0; 64 << 10];
         let (scrape, floor, ratio) = pair(
             100,

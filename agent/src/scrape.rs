@@ -337,9 +337,10 @@ impl Scraper {
         &self.samples
     }
 
-    /// Every file that a scrape of the container families reads, for measuring what reading alone costs.
-    pub fn files(&self) -> Vec<PathBuf> {
-        self.tree.open_files().chain(self.networks.open_files()).collect()
+    /// Every file that is kept for the container families, and whether each scrape reads it, for measuring what reading
+    /// alone costs.
+    pub fn files(&self) -> Vec<(PathBuf, bool)> {
+        self.tree.open_files().chain(self.networks.open_files().map(|file| (file, true))).collect()
     }
 
     /// Lets a collector begin that can block; one that is lost is made anew.

@@ -313,12 +313,12 @@ impl CgroupTree {
         }
     }
 
-    /// The files that are kept open.
-    pub fn open_files(&self) -> impl Iterator<Item = PathBuf> {
+    /// The files that are kept open, and whether each scrape reads them.
+    pub fn open_files(&self) -> impl Iterator<Item = (PathBuf, bool)> {
         self.iter().flat_map(move |(slot, cgroup)| {
             let open =
                 CgroupFile::ALL.iter().filter(|f| matches!(cgroup.files[**f as usize], KeptFile::Open(_)));
-            open.map(move |file| self.file_path(slot, *file))
+            open.map(move |file| (self.file_path(slot, *file), !file.is_fixed()))
         })
     }
 

@@ -61,7 +61,8 @@ impl Fixture {
         let (copy, mut scraper) = self.scraper(plan);
         // Where the copy is differs from run to run, and some families have the path of what they read as a label.
         let exposition = parse(&text(&mut scraper).replace(copy.0.to_str().unwrap(), "")).unwrap();
-        Scraped { exposition, files: scraper.files() }
+        let files = scraper.files().into_iter().map(|(file, _)| file).collect();
+        Scraped { exposition, files }
     }
 
     /// A scraper of the node, and what it reads.

@@ -30,7 +30,9 @@ fn main() -> Result<()> {
     scraper.set_pods(pods.clone());
     let mut out = Vec::new();
     scraper.scrape(Part::Cadvisor, Format::Text, &mut out);
-    let files: Vec<File> = scraper.files().iter().map(File::open).collect::<Result<_, _>>()?;
+    let files =
+        scraper.files().into_iter().filter_map(|(file, each_time)| each_time.then(|| File::open(file)));
+    let files: Vec<File> = files.collect::<Result<_, _>>()?;
     println!(
         "{} pods, {} series, {} bytes, {} files",
         pods.len(),

@@ -21,6 +21,16 @@ macro_rules! cgroup_files {
                 self.place().1
             }
 
+            /// Whether it says what is fixed until somebody changes it, so that not every scrape reads it.
+            pub(super) fn is_fixed(self) -> bool {
+                use CgroupFile::*;
+                matches!(
+                    self,
+                    CpuShares | CpuCfsQuota | CpuCfsPeriod | CpuWeight | CpuMax | MemoryLimit | MemoryMemswLimit
+                        | MemorySoftLimit | MemoryMax | MemoryMin | MemorySwapMax | PidsMax
+                )
+            }
+
             fn place(self) -> (&'static str, &'static str) {
                 match self { $(CgroupFile::$id => ($controller, $name)),* }
             }
