@@ -15,9 +15,14 @@ pub(crate) struct Tree(PathBuf);
 impl Tree {
     /// These files; a text that begins with `-> ` makes a symbolic link.
     pub(crate) fn new(files: &[(&str, &str)]) -> Self {
+        Tree::below(&std::env::temp_dir(), files)
+    }
+
+    /// The same in a folder of this one, such as one in memory where files are many.
+    pub(crate) fn below(parent: &Path, files: &[(&str, &str)]) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let tree = Tree(std::env::temp_dir().join(format!("tree-{}-{number}", std::process::id())));
+        let tree = Tree(parent.join(format!("tree-{}-{number}", std::process::id())));
         std::fs::create_dir_all(tree.path()).unwrap();
         files.iter().for_each(|(path, text)| tree.write(path, text.as_bytes()));
         tree

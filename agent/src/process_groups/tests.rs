@@ -3,6 +3,7 @@
 mod large;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use protocol::{CollectorSetting, Facts, MetricSelection, Policy, PolicyContent};
@@ -44,11 +45,18 @@ impl Machine {
     }
 
     fn with(options: &[(&str, &str)], exclude: &[&str]) -> Self {
-        let tree = Tree::new(&[
-            ("sys/fs/cgroup/cgroup.controllers", "cpu\n"),
-            ("sys/fs/cgroup/kubepods/x", ""),
-            ("proc/stat", "btime 1000\n"),
-        ]);
+        Machine::below(&std::env::temp_dir(), options, exclude)
+    }
+
+    fn below(parent: &Path, options: &[(&str, &str)], exclude: &[&str]) -> Self {
+        let tree = Tree::below(
+            parent,
+            &[
+                ("sys/fs/cgroup/cgroup.controllers", "cpu\n"),
+                ("sys/fs/cgroup/kubepods/x", ""),
+                ("proc/stat", "btime 1000\n"),
+            ],
+        );
         let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let setting = CollectorSetting { name: "process_groups".to_owned(), enabled: Some(true), options };
         let content = PolicyContent {
