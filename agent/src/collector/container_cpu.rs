@@ -2,7 +2,7 @@
 
 use super::{CgroupCollector, Cgroups, CollectError, Collector, Run};
 use crate::metric::{Labels, Subject, Writer, families};
-use crate::source::cgroup::{CgroupFile, CgroupKind, Version};
+use crate::source::cgroup::{CgroupFile, CgroupKind, Fixed, Version};
 use crate::source::text::pairs;
 
 /// `container_cpu`
@@ -13,7 +13,7 @@ pub(super) const COLLECTOR: Collector = Collector {
     named: &[],
     options: &[],
     exclusive: &[],
-    run: Run::Cgroups { start: |_, _| Box::new(ContainerCpu) },
+    run: Run::Cgroups { start: |_, _| Box::new(ContainerCpu::default()) },
 };
 
 families! {
@@ -29,7 +29,10 @@ families! {
 
 const THROTTLING: [F; 5] = [F::Periods, F::ThrottledPeriods, F::Throttled, F::BurstPeriods, F::Burst];
 
-struct ContainerCpu;
+#[derive(Default)]
+struct ContainerCpu {
+    has_quota: Fixed<bool>,
+}
 
 impl CgroupCollector for ContainerCpu {
     fn collect(&mut self, cgroups: &mut Cgroups<'_>, out: &mut Writer<'_>) -> Result<(), CollectError> {
@@ -37,8 +40,9 @@ impl CgroupCollector for ContainerCpu {
         for slot in cgroups.slots() {
             let Some(cgroup) = cgroups.get(slot) else { continue };
             // The root has no quota, and cAdvisor gives the throttling of cgroups that have one only.
-            let throttling =
-                cgroup.kind != CgroupKind::Root && out.wants_any(THROTTLING) && has_quota(cgroups, slot);
+            let throttling = cgroup.kind != CgroupKind::Root
+                && out.wants_any(THROTTLING)
+                && cgroups.fixed(&mut self.has_quota, slot, |cgroups| has_quota(cgroups, slot));
             match cgroups.version() {
                 Version::V1 => v1(cgroups, slot, total, throttling, out),
                 Version::V2 => v2(cgroups, slot, total, throttling, out),

@@ -74,10 +74,18 @@ impl Emitter {
     }
 }
 
-/// Literals in pieces that are written at once.
-pub(super) fn each_run(text: &[u8], run: impl FnMut(Bits)) {
-    let bits = |four: &[u8]| {
-        four.iter().fold(Bits::default(), |all, byte| all.then(CODE.literals[usize::from(*byte)]))
-    };
-    text.chunks(4).map(bits).for_each(run);
+/// Literals in pieces that are written at once, as many as there is room for.
+pub(super) fn each_run(text: &[u8], mut run: impl FnMut(Bits)) {
+    const MOST: u8 = 56;
+    let mut bits = Bits::default();
+    for byte in text {
+        let next = CODE.literals[usize::from(*byte)];
+        if bits.count + next.count > MOST {
+            run(std::mem::take(&mut bits));
+        }
+        bits = bits.then(next);
+    }
+    if bits.count > 0 {
+        run(bits);
+    }
 }
