@@ -413,6 +413,7 @@ impl<'a> Cgroups<'a> {
         if let Some(what) = self.get(slot).and_then(|cgroup| known.get(slot, cgroup, now)) {
             return what;
         }
+        let before = self.fault.take();
         let what = read(self);
         // What could not be read may be there the next time.
         if self.fault.is_none()
@@ -420,6 +421,7 @@ impl<'a> Cgroups<'a> {
         {
             known.set(slot, cgroup, now, what);
         }
+        self.fault = before.or(self.fault.take());
         what
     }
 

@@ -74,6 +74,8 @@ struct Running {
     options: Options,
     collector: Runner,
     absence: Absence,
+    /// Whether it is left out of this scrape, since it found nothing not long ago.
+    is_absent: bool,
     /// How many seconds it took this time, and whether it did all of its work; nothing where it was not asked.
     took: Option<(f64, bool)>,
 }
@@ -136,11 +138,14 @@ impl Scraper {
             self.telemetry.forget_collector(COLLECTORS[stopped.index].name);
         }
         for (planned, kept) in plan.collectors.iter().zip(kept) {
+            // Other families may be wanted now, of which there is something.
+            let kept = kept.map(|running| Running { absence: Absence::default(), ..running });
             let running = kept.unwrap_or_else(|| Running {
                 index: planned.index,
                 options: planned.options.clone(),
                 collector: self.start(planned.index, &planned.options),
                 absence: Absence::default(),
+                is_absent: false,
                 took: None,
             });
             self.running.push(running);
@@ -289,6 +294,7 @@ impl Scraper {
         self.crew.begin();
         for i in 0..self.running.len() {
             self.running[i].took = None;
+            self.running[i].is_absent = self.running[i].absence.holds(asked_at);
             if self.is_asked(i, part, selection) {
                 self.ask(i);
             }
@@ -345,7 +351,7 @@ impl Scraper {
 
     /// Lets a collector begin that can block; one that is lost is made anew.
     fn ask(&mut self, i: usize) {
-        if self.running[i].absence.holds(Instant::now()) {
+        if self.running[i].is_absent {
             return;
         }
         if matches!(&self.running[i].collector, Runner::Blocking(collector) if collector.is_lost()) {
@@ -371,11 +377,11 @@ impl Scraper {
     }
 
     fn collect(&mut self, i: usize) {
-        let started = Instant::now();
-        if self.running[i].absence.holds(started) {
+        if self.running[i].is_absent {
             self.running[i].took = Some((0.0, false));
             return;
         }
+        let started = Instant::now();
         let is_wanted = self.is_wanted(i);
         if is_wanted && matches!(self.running[i].collector, Runner::Storage { .. }) {
             self.storage.demand().raise();

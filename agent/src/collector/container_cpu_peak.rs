@@ -64,7 +64,9 @@ impl Seconds {
 impl CgroupCollector for ContainerCpuPeak {
     fn collect(&mut self, cgroups: &mut Cgroups<'_>, out: &mut Writer<'_>) -> Result<(), CollectError> {
         for slot in cgroups.slots() {
-            if let Some(Some(seconds)) = self.0.get(slot) {
+            // Another cgroup may have the slot since the last look.
+            let is_it = |seconds: &&Seconds| cgroups.get(slot).is_some_and(|c| c.inode == seconds.inode);
+            if let Some(seconds) = self.0.get(slot).and_then(Option::as_ref).filter(is_it) {
                 out.push(F::Peak, Subject::cgroup(slot), Labels::NONE, f64::from(seconds.peak()));
             }
         }

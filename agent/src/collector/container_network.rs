@@ -1,7 +1,9 @@
 //! Traffic of each pod's network namespace, given with the pod's sandbox, and of the machine's with the root.
 
+use std::collections::HashMap;
+
 use super::{CgroupCollector, Cgroups, CollectError, Collector, OptionDesc, OptionKind, Pattern, Run};
-use crate::metric::{Subject, Writer, families};
+use crate::metric::{Labels, Subject, Writer, families};
 use crate::source::text::{interface, label, lines};
 
 /// `container_network`
@@ -23,7 +25,8 @@ pub(super) const COLLECTOR: Collector = Collector {
     exclusive: &[("deviceExclude", "deviceInclude")],
     run: Run::Cgroups {
         start: |_, options| {
-            Box::new(ContainerNetwork(options.pattern(&COLLECTOR, "deviceInclude", "deviceExclude")))
+            let pattern = options.pattern(&COLLECTOR, "deviceInclude", "deviceExclude");
+            Box::new(ContainerNetwork { pattern, labels: HashMap::new() })
         },
     },
 };
@@ -50,21 +53,31 @@ const COLUMNS: [(F, usize); 8] = [
     (F::TransmitDropped, 11),
 ];
 
-struct ContainerNetwork(Pattern);
+struct ContainerNetwork {
+    pattern: Pattern,
+    /// The labels of this scrape by interface: most pods have interfaces of the same names.
+    labels: HashMap<String, Option<Labels>>,
+}
 
 impl CgroupCollector for ContainerNetwork {
     fn collect(&mut self, cgroups: &mut Cgroups<'_>, out: &mut Writer<'_>) -> Result<(), CollectError> {
         if !out.wants_any(COLUMNS.map(|(family, _)| family)) {
             return Ok(());
         }
+        // Those that nobody had the last time are forgotten.
+        self.labels.retain(|_, labels| labels.take().is_some());
         for slot in cgroups.slots() {
             let Some(text) = cgroups.network(slot) else { continue };
             for (device, values) in lines(text).filter_map(interface) {
                 let device = label(device);
-                if self.0.ignores(&device) {
+                if self.pattern.ignores(&device) {
                     continue;
                 }
-                let labels = out.labels(&[("interface", &device)]);
+                if !self.labels.contains_key(&*device) {
+                    self.labels.insert(device.clone().into_owned(), None);
+                }
+                let Some(known) = self.labels.get_mut(&*device) else { continue };
+                let labels = *known.get_or_insert_with(|| out.labels(&[("interface", &device)]));
                 for (family, column) in COLUMNS {
                     out.push(family, Subject::cgroup(slot), labels, values[column] as f64);
                 }

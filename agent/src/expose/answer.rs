@@ -133,7 +133,7 @@ impl Exposition {
         let (format, encoding) =
             (negotiate::format(request.headers()), negotiate::encoding(request.headers()));
         let (this, asked) = (self.clone(), (part, selection, format, encoding));
-        // Shared with the requests that overlap.
+        // Shared with the requests that overlap and ask for the same.
         let body = match self.answers.get(asked, move || this.scrape(asked)).await {
             Some(Ok(body)) => body,
             Some(Err(error)) => return plain(StatusCode::BAD_REQUEST, &error.to_string()),

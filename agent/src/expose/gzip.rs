@@ -17,6 +17,9 @@ use rows::{RowPiece, RowPieces};
 /// How much text waits to be forgotten, beyond that to which a repetition may reach back.
 const SLACK: usize = 64 << 10;
 
+/// How many sets of labels beyond those of rows are remembered in a family.
+const LABELS: usize = 32;
+
 /// Packs one exposition after the other.
 #[derive(Debug, Default)]
 pub struct Gzip {
@@ -128,18 +131,26 @@ impl Gzip {
     }
 
     fn pack_labels(&mut self, labels: Labels, length: usize) {
-        let at = self.forgotten + self.packed;
-        match self.labels.iter_mut().find(|(known, _)| *known == labels) {
-            Some((_, last)) => {
-                let distance = at - std::mem::replace(last, at);
-                self.again(length, distance);
-            }
+        match self.labels_before(labels) {
+            Some(distance) => self.again(length, distance),
             None => {
-                self.labels.push((labels, at));
                 self.out.literals(&self.text[self.packed..self.packed + length]);
                 self.packed += length;
             }
         }
+    }
+
+    /// How far back from what is packed next these labels were written, and remembers that they are here.
+    fn labels_before(&mut self, labels: Labels) -> Option<usize> {
+        let at = self.forgotten + self.packed;
+        if let Some((_, last)) = self.labels.iter_mut().find(|(known, _)| *known == labels) {
+            return Some(at - std::mem::replace(last, at));
+        }
+        if self.labels.len() == LABELS {
+            self.labels.remove(0);
+        }
+        self.labels.push((labels, at));
+        None
     }
 }
 
@@ -168,12 +179,7 @@ impl Sink for Gzip {
         let this = LineBefore { slot, suffix: line.suffix, start, row: [row_start, row_end], tail };
         let before =
             self.before.replace(this).filter(|b| b.suffix == line.suffix && b.start >= self.forgotten);
-        let Some(before) = before else {
-            if labels > 0 {
-                self.labels.push((line.same_labels, row_end));
-            }
-            return self.pack();
-        };
+        let Some(before) = before else { return self.pack() };
         self.again(row_start - start, start - before.start);
         self.pack_row(&before, slot, row);
         if labels > 0 {

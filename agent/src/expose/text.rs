@@ -60,7 +60,7 @@ pub struct Line<'a> {
     pub name: &'a str,
     /// What follows it.
     pub suffix: Suffix,
-    /// Of a cgroup the slot and its labels.
+    /// Of a cgroup the slot and its labels, of which there are always some.
     pub row: Option<(usize, &'a [u8])>,
     /// The labels beyond those.
     pub labels: &'a [u8],

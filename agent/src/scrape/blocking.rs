@@ -107,7 +107,7 @@ impl Blocking {
     /// Takes up the reading that was asked for, where it is there; else the reading before stays, and this one is past
     /// the deadline. Tells how long it took.
     pub(super) fn answer(&mut self, deadline: Duration) -> (Result<(), CollectError>, Duration) {
-        // The one that was left behind has been asked, long ago; it may have come back since somebody looked.
+        // One that was left behind with other options has been asked, long ago, and may have come back since.
         let Some(since) = self.busy_since else {
             return (Err(CollectError::Deadline(deadline)), Duration::ZERO);
         };

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What is to be done; it tells by itself that it is done.
+/// What is to be done; it hands over its result by itself.
 pub(super) trait Job: Send {
     /// Does it.
     fn run(self: Box<Self>);
@@ -18,7 +18,7 @@ pub(super) struct Crew(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     change: Condvar,
-    /// Told of when the last job of a round is done.
+    /// Told of when the last job of this round is done.
     done: Condvar,
 }
 
@@ -58,8 +58,8 @@ impl Crew {
         state.open += 1;
     }
 
-    /// Waits until the jobs of this round are done, or so long: woken once, for each change of threads costs more than
-    /// most collectors do.
+    /// Waits until the jobs of this round are done, or so long; woken when all are, and now and then to see whether anybody
+    /// takes what waits.
     pub(super) fn wait(&self, patience: Duration) {
         let deadline = Instant::now() + patience;
         let mut state = self.0.state();

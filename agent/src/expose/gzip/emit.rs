@@ -69,8 +69,7 @@ impl Emitter {
         let end = self.out.len() + usize::from(whole);
         self.out.extend_from_slice(&all.bits.to_le_bytes());
         self.out.truncate(end);
-        let left = all.bits.checked_shr(u32::from(whole) * 8).unwrap_or(0);
-        self.waiting = Bits { bits: left, count: all.count % 8 };
+        self.waiting = Bits { bits: all.bits >> (whole * 8), count: all.count % 8 };
     }
 }
 

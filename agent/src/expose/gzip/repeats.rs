@@ -5,7 +5,7 @@ use super::code::FARTHEST;
 /// A repetition shorter than this takes more bits than its bytes.
 pub(super) const WORTH: usize = 6;
 const BITS: u32 = 12;
-/// No place: no text is so long.
+/// No place. Of more than 4 GiB places are wrong, which costs repetitions only: the text itself is compared.
 const NOWHERE: u32 = u32::MAX;
 
 /// The last places of what a text begins with, of the text that was gone through.

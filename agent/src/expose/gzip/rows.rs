@@ -4,6 +4,9 @@ use super::code::Bits;
 use super::emit::each_run;
 use super::repeats::{Piece, Repeats, WORTH};
 
+/// How many pieces are kept at the most: those of a hundred thousand rows.
+const MOST: usize = 1 << 20;
+
 /// What the labels of rows consist of, each after those of another.
 #[derive(Debug, Default)]
 pub(super) struct RowPieces {
@@ -33,10 +36,14 @@ impl RowPieces {
     pub(super) fn set_rows(&mut self, rows: u64) {
         if self.rows != rows {
             self.rows = rows;
-            self.by_slot.clear();
-            self.pieces.clear();
-            self.runs.clear();
+            self.clear();
         }
+    }
+
+    fn clear(&mut self) {
+        self.by_slot.clear();
+        self.pieces.clear();
+        self.runs.clear();
     }
 
     /// The pieces of a row, and the bits of those that are new.
@@ -54,6 +61,9 @@ impl RowPieces {
     }
 
     fn find(&mut self, (slot_before, before): (usize, &[u8]), (slot, row): (usize, &[u8])) -> [u32; 2] {
+        if self.pieces.len() > MOST || self.runs.len() > MOST {
+            self.clear();
+        }
         let RowPieces { pieces, runs, repeats, both, .. } = self;
         both.clear();
         both.extend_from_slice(before);

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::{BEING_MADE, Cgroup};
 
-/// How old what is known may be. A limit changes when a pod is resized, which kubelets do rarely and over seconds.
+/// How old what is known may be. A pod's limits change when it is resized; the shares of the slices above change whenever a
+/// pod comes or goes, and may be as old.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// Into so many parts the cgroups are split, so that not all are looked at in one scrape.
 const PARTS: u32 = 16;
@@ -33,9 +34,10 @@ impl<T: Copy> Fixed<T> {
         (found.inode == cgroup.inode && now < found.due).then_some(found.what)
     }
 
-    /// Remembers what was just read. A cgroup that is being made gets its limits after its files.
+    /// Remembers what was just read. A cgroup that is being made gets its limits after its files, and one that has just
+    /// gone has none any more, but its last figures may be told.
     pub fn set(&mut self, slot: usize, cgroup: &Cgroup, now: Instant, what: T) {
-        if now.duration_since(cgroup.seen) < BEING_MADE {
+        if cgroup.gone || now.duration_since(cgroup.seen) < BEING_MADE {
             return;
         }
         if self.0.len() <= slot {
