@@ -332,8 +332,8 @@ impl ProcessGroups {
     /// The groups to expose, and what tells who sees them: the number of a view.
     pub fn shown(&self) -> impl Iterator<Item = (&Group, usize)> {
         self.groups.shown().filter_map(|group| {
-            let owner = self.owners.get(group.owner)?;
-            (!owner.is_superseded).then_some((group, owner.view))
+            let owner = self.owners.shown(group.owner)?;
+            Some((group, owner.view))
         })
     }
 

@@ -31,7 +31,7 @@ pub(super) struct Owner {
     /// Its labels, escaped.
     pub(super) labels: Box<[u8]>,
     /// Whether a later pod of the same name has come, whose series would be the same.
-    pub(super) is_superseded: bool,
+    is_superseded: bool,
     /// Its groups, by their names.
     pub(super) groups: HashMap<Box<str>, u32>,
     key: (Box<str>, Box<str>),
@@ -95,9 +95,9 @@ impl Owners {
                 place.owner = owner;
             }
         }
-        // Nobody's place any more; its view is one of another plan.
+        // Nobody's place now; its view is one of another plan.
         for owner in self.owners.iter_mut().flatten().filter(|owner| owner.made_in != self.generation) {
-            (owner.view, owner.is_superseded) = (NODE_VIEW, true);
+            owner.view = NODE_VIEW;
         }
         true
     }
@@ -231,6 +231,11 @@ impl Owners {
                 gone.groups.into_values().for_each(&mut over);
             }
         }
+    }
+
+    /// An owner whose groups are exposed: it has a place, and no later pod has its name.
+    pub(super) fn shown(&self, owner: u32) -> Option<&Owner> {
+        self.get(owner).filter(|owner| !owner.is_superseded && owner.made_in == self.generation)
     }
 
     /// An owner by its number.

@@ -271,6 +271,9 @@ fn a_container_that_restarts_goes_on_counting_and_a_pod_of_the_same_name_does_no
     let cgroup = |id: &str| format!("0::/kubepods/poda/{id}\n");
     let key = r#"container="main",namespace="shop",pod="shop-1",groupname="web",mode="user""#;
     let next = |machine: &mut Machine, uid: &str, id: &str, start: u64, expected: f64| {
+        // The container before it is over.
+        let _ = std::fs::remove_dir_all(machine.tree.path().join("sys/fs/cgroup/kubepods/poda"));
+        machine.scraper.refresh();
         machine.cgroup(uid, id);
         machine.set(2, Is { cgroup: &cgroup(id), start, cpu: 100, ..IS });
         machine.tell(&[(uid, "shop-1", &[(id, "main")])]);
