@@ -221,8 +221,10 @@ fn a_ring_of_parents_is_no_end_of_the_search() {
 #[test]
 fn what_had_no_name_is_looked_at_again_only_where_that_is_asked_for() {
     let config = ("config", "process_names: [{name: x, cmdline: [ready]}]");
-    for (recheck, expected) in [("false", 0), ("true", 1)] {
-        let mut machine = Machine::new(&[config, ("recheck", recheck)]);
+    for (option, value, expected) in
+        [("recheck", "false", 0), ("recheck", "true", 1), ("recheckTimeLimit", "0", 0)]
+    {
+        let mut machine = Machine::new(&[config, (option, value)]);
         machine.set(2, IS);
         assert_eq!(machine.values(PROCS).len(), 0);
         machine.set(2, Is { cmdline: "ready\0", ..IS });

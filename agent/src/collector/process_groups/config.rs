@@ -85,12 +85,13 @@ impl Config {
     pub(super) fn take_changed(&mut self) -> Option<Settings> {
         let names = self.names.as_ref().filter(|_| std::mem::take(&mut self.is_changed))?.clone();
         let (options, of) = (&self.options, &COLLECTOR);
+        let recheck_limit = options.duration(of, "recheckTimeLimit").filter(|limit| !limit.is_zero());
         let patterns = compile_lines(options.value(of, "redact")).unwrap_or_default();
         Some(Settings {
             names,
             children: options.flag(of, "children"),
-            recheck: options.flag(of, "recheck") || options.duration(of, "recheckTimeLimit").is_some(),
-            recheck_limit: options.duration(of, "recheckTimeLimit").filter(|limit| !limit.is_zero()),
+            recheck: options.flag(of, "recheck") || recheck_limit.is_some(),
+            recheck_limit,
             keeps_empty: !options.flag(of, "removeEmptyGroups"),
             redaction: Redaction::new(patterns),
             limits: Limits {
