@@ -3,6 +3,7 @@
 //! A process is told from a later one of its number by when it began. What is counted of a group is the sum of what its
 //! members grew by while they were in it, so that it goes back neither when one ends nor when one changes its group.
 
+mod boot;
 mod counts;
 mod fold;
 mod groups;
@@ -24,7 +25,7 @@ use crate::source::file::read_once;
 use crate::source::process::{
     ProcessFiles, Task, TaskFile, Unread, containers_in, effective_capabilities, stat, status,
 };
-use crate::source::text::{lines, number, words};
+use boot::{booted, ticks_since_boot};
 pub use counts::Count;
 pub use fold::Limits;
 use groups::Groups;
@@ -80,6 +81,8 @@ pub struct ProcessGroups {
     groups: Groups,
     wchans: Wchans,
     scrapes: u64,
+    /// When all processes were listed last, in ticks since boot; what began later began while we watched.
+    watched_since: Option<u64>,
     name: String,
 }
 
@@ -109,6 +112,7 @@ impl ProcessGroups {
             groups: Groups::default(),
             wchans: Wchans::default(),
             scrapes: 0,
+            watched_since: None,
             name: String::new(),
         }
     }
@@ -121,10 +125,11 @@ impl ProcessGroups {
 
     /// Goes through all processes once.
     ///
-    /// What cannot be listed has ended.
+    /// What is not in the list has ended.
     ///
     /// # Errors
-    /// The first that went wrong; the other processes are read. That processes end meanwhile is no error.
+    /// The first that went wrong; the other processes are read. That processes end meanwhile is no error. What could
+    /// not be read or listed is in no group this time, and goes on from what it had counted when it is read again.
     pub fn update(&mut self, whose: &mut Whose<'_>, wanted: Wanted) -> Result<(), CollectError> {
         if self.owners.update(whose) {
             self.groups.relabel(&self.owners);
@@ -132,8 +137,14 @@ impl ProcessGroups {
         if self.scrapes.is_multiple_of(LOOK_AGAIN) {
             self.booted = booted(&self.stat).unwrap_or(self.booted);
         }
+        // Of a recorded tree nothing tells the time.
+        let now = if self.is_recorded { 0 } else { ticks_since_boot() };
         let mut fault = self.files.processes(&mut self.pids).err();
-        self.read(whose, wanted, &mut fault);
+        let is_listed = fault.is_none();
+        self.read(is_listed, whose, wanted, &mut fault);
+        if is_listed {
+            self.watched_since = Some(now);
+        }
         if self.settings.children {
             self.inherit(wanted, &mut fault);
         }
@@ -145,57 +156,65 @@ impl ProcessGroups {
     }
 
     /// Reads every process there is; what was known and is not there any more is forgotten.
-    fn read(&mut self, whose: &mut Whose<'_>, wanted: Wanted, fault: &mut Option<Unread>) {
+    fn read(&mut self, is_listed: bool, whose: &mut Whose<'_>, wanted: Wanted, fault: &mut Option<Unread>) {
         self.unnamed.clear();
         let pids = std::mem::take(&mut self.pids);
         let mut before = std::mem::take(&mut self.tracked);
         let mut known = before.drain(..).peekable();
         let mut next = std::mem::take(&mut self.next);
         for pid in &pids {
-            while known.next_if(|tracked| tracked.pid < *pid).is_some() {}
-            let known = known.next_if(|tracked| tracked.pid == *pid);
-            match self.process(*pid, known, whose, wanted, fault) {
-                Ok((tracked, is_named_anew)) => {
-                    if is_named_anew && tracked.name.is_none() {
+            while let Some(unlisted) = known.next_if(|tracked| tracked.pid < *pid) {
+                next.extend((!is_listed).then_some(unlisted.unread()));
+            }
+            let mut tracked = known.next_if(|tracked| tracked.pid == *pid);
+            match self.process(*pid, &mut tracked, whose, wanted, fault) {
+                Ok(is_named_anew) => {
+                    if is_named_anew && tracked.as_ref().is_some_and(|tracked| tracked.name.is_none()) {
                         self.unnamed.push(next.len());
                     }
-                    next.push(tracked);
+                    next.extend(tracked);
                 }
                 Err(Unread::Gone) => {}
                 Err(unread) => {
                     fault.get_or_insert(unread);
+                    next.extend(tracked.map(Tracked::unread));
                 }
             }
+        }
+        if !is_listed {
+            next.extend(known.by_ref().map(Tracked::unread));
         }
         drop(known);
         (self.pids, self.tracked, self.next) = (pids, next, before);
     }
 
-    /// Reads a process; answers whether it was asked anew in which group it is.
+    /// Reads a process; answers whether it was asked anew in which group it is. Where it cannot be read, what was known
+    /// of it stays.
     fn process(
         &mut self,
         pid: u32,
-        known: Option<Tracked>,
+        known: &mut Option<Tracked>,
         whose: &mut Whose<'_>,
         wanted: Wanted,
         fault: &mut Option<Unread>,
-    ) -> Result<(Tracked, bool), Unread> {
+    ) -> Result<bool, Unread> {
         let task = Task::Process(pid);
         let stat = self.files.parsed(task, TaskFile::Stat, stat)?;
-        let known = known.filter(|tracked| tracked.start == stat.start);
+        known.take_if(|tracked| tracked.start != stat.start);
         let is_new = known.is_none();
-        let mut tracked = known.unwrap_or_else(|| Tracked::new(pid, &stat, self.scrapes > 0));
+        let began_watched = self.watched_since.is_some_and(|since| stat.start >= since);
+        let tracked = known.get_or_insert_with(|| Tracked::new(pid, &stat, began_watched));
         // A thread of the kernel is called after what it does; it has no memory.
         let is_renamed = tracked.stat.comm != stat.comm && stat.virtual_bytes > 0;
         tracked.stat = stat;
+        tracked.is_named &= !is_renamed;
         let looks_again = (self.scrapes + u64::from(pid)).is_multiple_of(LOOK_AGAIN);
         if is_new || is_renamed || !tracked.is_settled || looks_again {
-            self.look_up(&mut tracked, whose)?;
+            self.look_up(tracked, whose)?;
         }
-        let is_named_anew =
-            !tracked.is_named || is_renamed || (tracked.name.is_none() && self.rechecks(&tracked));
+        let is_named_anew = !tracked.is_named || (tracked.name.is_none() && self.rechecks(tracked));
         if is_named_anew {
-            self.name(&mut tracked)?;
+            self.name(tracked)?;
         }
         // The number may be another process's since it was first read, and then these files were.
         if is_new && self.files.parsed(task, TaskFile::Stat, self::stat)?.start != tracked.start {
@@ -203,9 +222,9 @@ impl ProcessGroups {
         }
         tracked.is_read = tracked.name.is_some() && self.owners.of(tracked.place).is_some();
         if tracked.is_read {
-            self.meter(wanted, looks_again, fault).measure(&mut tracked);
+            self.meter(wanted, looks_again, fault).measure(tracked);
         }
-        Ok((tracked, is_named_anew))
+        Ok(is_named_anew)
     }
 
     fn meter<'a>(
@@ -275,9 +294,7 @@ impl ProcessGroups {
 
     /// How long ago it began, in ticks.
     fn age(&self, tracked: &Tracked) -> u64 {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        let now = now.tv_sec as u64 * TICKS + now.tv_nsec as u64 / (1_000_000_000 / TICKS);
-        now.saturating_sub(tracked.start)
+        ticks_since_boot().saturating_sub(tracked.start)
     }
 
     /// Gives those without a group that of the nearest ancestor that has one.
@@ -313,6 +330,7 @@ impl ProcessGroups {
         self.groups.begin();
         for tracked in &mut self.tracked {
             self.owners.count(tracked.place);
+            tracked.was_nameless |= tracked.is_named && tracked.name.is_none();
             if !tracked.is_read {
                 tracked.group = None;
                 continue;
@@ -363,14 +381,6 @@ pub fn may_trace(paths: &Paths) -> bool {
     paths.is_recorded()
         || (read_once(Path::new("/proc/self/status"), &mut text).is_ok()
             && effective_capabilities(&text).is_some_and(|bits| bits & NEEDED == NEEDED))
-}
-
-/// When the machine was started, by `/proc/stat`.
-fn booted(stat: &Path) -> Option<i64> {
-    let mut text = Vec::new();
-    read_once(stat, &mut text).ok()?;
-    let line = lines(&text).find_map(|line| line.strip_prefix(b"btime "))?;
-    number(words(line).next()?)?.try_into().ok()
 }
 
 impl From<Unread> for CollectError {

@@ -1,6 +1,7 @@
 //! Processes that come, go, change their names and have others' numbers, in and out of pods.
 
 mod large;
+mod threads;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -160,6 +161,18 @@ fn a_group_counts_what_its_members_grew_by_and_never_goes_back() {
 }
 
 #[test]
+fn a_process_that_could_not_be_read_once_goes_on_from_what_it_had_counted() {
+    let mut machine = Machine::new(&[]);
+    machine.set(2, Is { cpu: 500, ..IS });
+    machine.set(3, IS);
+    machine.text();
+    machine.tree.write("proc/2/stat", b"nonsense\n");
+    machine.check(SECONDS, &[(USER, 0.0), (SYSTEM, 0.0)]);
+    machine.set(2, Is { cpu: 700, ..IS });
+    machine.check(SECONDS, &[(USER, 2.0), (SYSTEM, 0.0)]);
+}
+
+#[test]
 fn a_number_that_is_used_again_is_another_process() {
     let mut machine = Machine::new(&[]);
     machine.set(2, Is { cpu: 500, ..IS });
@@ -230,6 +243,23 @@ fn what_had_no_name_is_looked_at_again_only_where_that_is_asked_for() {
         machine.set(2, Is { cmdline: "ready\0", ..IS });
         assert_eq!(machine.values(PROCS).len(), expected);
     }
+}
+
+#[test]
+fn a_process_counts_from_when_it_has_a_name_however_late() {
+    let folder = Tree::new(&[("names.yml", "process_names: [{name: web, cmdline: [ready]}]")]);
+    let path = folder.path().join("names.yml").display().to_string();
+    let mut machine = Machine::new(&[("configPath", &path), ("recheck", "true")]);
+    machine.text();
+    machine.set(2, Is { cpu: 500, ..IS });
+    machine.set(3, Is { cpu: 500, ..IS });
+    machine.check(SECONDS, &[]);
+    machine.set(2, Is { cpu: 600, cmdline: "ready\0", ..IS });
+    machine.check(SECONDS, &[(USER, 0.0), (SYSTEM, 0.0)]);
+    machine.set(2, Is { cpu: 700, cmdline: "ready\0", ..IS });
+    machine.check(SECONDS, &[(USER, 1.0), (SYSTEM, 0.0)]);
+    folder.write("names.yml", b"process_names: [{name: web, comm: [web]}]\n");
+    machine.check(SECONDS, &[(USER, 1.0), (SYSTEM, 0.0)]);
 }
 
 #[test]
@@ -339,38 +369,6 @@ fn a_file_is_read_again_when_it_changes_and_a_broken_one_leaves_what_was_good() 
     machine.check(PROCS, &[(r#"groupname="one""#, 1.0)]);
     folder.write("names.yml", b"process_names: [{name: two, comm: [web]}]");
     machine.check(PROCS, &[(r#"groupname="two""#, 1.0)]);
-}
-
-#[test]
-fn threads_count_by_their_names_and_the_switches_of_all_are_those_of_their_process() {
-    let mut machine = Machine::new(&[]);
-    let write = |machine: &Machine, task: &str, comm: &str, threads: u32, cpu: u64, switches: u64| {
-        let stat = format!("2 ({comm}) S 1 0 0 0 -1 0 0 0 0 0 {cpu} 0 0 0 20 0 {threads} 0 100 4096 1 0\n");
-        let status = format!(
-            "Uid:\t0\t0\t0\t0\nvoluntary_ctxt_switches:\t{switches}\nnonvoluntary_ctxt_switches:\t0\n"
-        );
-        machine.tree.write(&format!("proc/2{task}/stat"), stat.as_bytes());
-        machine.tree.write(&format!("proc/2{task}/status"), status.as_bytes());
-    };
-    machine.set(2, IS);
-    write(&machine, "", "web", 2, 500, 10);
-    write(&machine, "/task/2", "web", 2, 300, 10);
-    write(&machine, "/task/3", "io", 2, 200, 20);
-    let (web, io) = (r#"groupname="web",threadname="web""#, r#"groupname="web",threadname="io""#);
-    machine.check("thread_count", &[(web, 1.0), (io, 1.0)]);
-    write(&machine, "", "web", 3, 900, 11);
-    write(&machine, "/task/2", "web", 3, 400, 11);
-    write(&machine, "/task/3", "io", 3, 400, 23);
-    write(&machine, "/task/4", "io", 3, 100, 5);
-    let of = |values: BTreeMap<String, f64>, labels: &str| values[labels];
-    assert_eq!(of(machine.values("thread_cpu_seconds_total"), &format!(r#"{io},mode="user""#)), 3.0);
-    // They have begun to count now, so nothing is added by looking again.
-    let voluntary = |labels: &str| format!(r#"{labels},ctxswitchtype="voluntary""#);
-    assert_eq!(of(machine.values("thread_context_switches_total"), &voluntary(io)), 8.0);
-    assert_eq!(of(machine.values("context_switches_total"), &voluntary(WEB)), 9.0);
-    std::fs::remove_dir_all(machine.tree.path().join("proc/2/task/3")).unwrap();
-    machine.check("thread_count", &[(web, 1.0), (io, 1.0)]);
-    assert_eq!(of(machine.values("context_switches_total"), &voluntary(WEB)), 9.0);
 }
 
 #[test]

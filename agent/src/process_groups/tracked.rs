@@ -51,6 +51,8 @@ pub(super) struct Tracked {
     last: Last,
     began_watched: bool,
     knows_threads: bool,
+    /// Whether it has been in no group since then; what it counts before it has a name is nobody's.
+    pub(super) was_nameless: bool,
     limit: Option<u64>,
     /// Whether it is in this scrape: it has been read and nobody withholds it.
     pub(super) is_read: bool,
@@ -115,9 +117,15 @@ impl Tracked {
             last: Last::default(),
             began_watched,
             knows_threads: false,
+            was_nameless: false,
             limit: None,
             is_read: false,
         }
+    }
+
+    /// The same, of which nothing was read this time.
+    pub(super) fn unread(self) -> Self {
+        Tracked { is_read: false, ..self }
     }
 
     /// Begins what is read of it this time, with what its `stat` says.
@@ -164,6 +172,10 @@ impl Meter<'_> {
     /// Takes up what the `stat` of a process says, and reads what else is asked for of it.
     pub(super) fn measure(&mut self, it: &mut Tracked) {
         let stat = it.stat;
+        if std::mem::take(&mut it.was_nameless) {
+            (it.last, it.began_watched, it.knows_threads) = (Last::default(), false, false);
+            it.threads.clear();
+        }
         it.begin(&stat, self.page);
         let process = Task::Process(it.pid);
         // Of a process with several threads the kernel tells the switches of its first one only.
@@ -192,9 +204,11 @@ impl Meter<'_> {
         }
         match self.wanted.threads && it.reading.threads > 1 {
             true => self.threads(it),
-            false => it.threads.clear(),
+            false => {
+                it.threads.clear();
+                it.knows_threads = self.wanted.threads;
+            }
         }
-        it.knows_threads = self.wanted.threads;
         // What is asked for later was there before it was.
         it.began_watched = false;
     }
@@ -225,8 +239,14 @@ impl Meter<'_> {
                     at += usize::from(self.thread(it, *tid, at));
                 }
                 it.threads.truncate(at);
+                it.knows_threads = true;
             }
-            Err(unread) => self.note(unread),
+            Err(Unread::Gone) => it.threads.clear(),
+            // They go on from what they had counted.
+            Err(unread) => {
+                it.threads.iter_mut().for_each(|thread| thread.grown = Counts::default());
+                self.note(unread);
+            }
         }
         *self.tids = tids;
     }
@@ -234,14 +254,23 @@ impl Meter<'_> {
     /// Reads a thread into this place of the list, to which it is added where it is not there; answers whether it is.
     fn thread(&mut self, it: &mut Tracked, tid: u32, at: usize) -> bool {
         let task = Task::Thread(it.pid, tid);
-        let Ok(Some(stat)) = self.files.read(task, TaskFile::Stat).map(stat) else { return false };
+        let stat = match self.files.parsed(task, TaskFile::Stat, stat) {
+            Ok(stat) => stat,
+            Err(Unread::Gone) => return false,
+            Err(unread) => {
+                self.note(unread);
+                let known = it.threads.get_mut(at).filter(|thread| thread.tid == tid);
+                return known.map(|thread| thread.grown = Counts::default()).is_some();
+            }
+        };
         if it.threads.get(at).is_none_or(|thread| thread.tid != tid) {
             it.threads.insert(at, Thread { tid, ..Thread::default() });
         }
         let thread = &mut it.threads[at];
         if thread.start != stat.start {
-            // Of a process whose threads were known, those that are new have begun since.
-            let began_watched = it.began_watched || it.knows_threads;
+            // Of a process whose threads were known, those that are new have begun since. The first one has not: it is
+            // not known while it is the only one.
+            let began_watched = it.began_watched || (it.knows_threads && tid != it.pid);
             *thread = Thread { tid, start: stat.start, began_watched, ..Thread::default() };
         }
         (thread.comm, thread.state, thread.grown) = (stat.comm, stat.state, Counts::default());

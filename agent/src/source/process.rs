@@ -96,8 +96,9 @@ impl ProcessFiles {
     /// The numbers of all processes, in order.
     ///
     /// # Errors
-    /// When the folder cannot be read.
+    /// When the folder cannot be read, or not to its end; then there are those up to there.
     pub fn processes(&mut self, pids: &mut Vec<u32>) -> Result<(), Unread> {
+        pids.clear();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = match self.folder.take() {
             Some(folder) => rustix::fs::seek(&folder, SeekFrom::Start(0)).map(|_| folder),
@@ -223,16 +224,18 @@ impl ProcessFiles {
 fn numbers(folder: &OwnedFd, listing: &mut Vec<u8>, found: &mut Vec<u32>) -> Result<(), Errno> {
     found.clear();
     let mut entries = RawDir::new(folder, spare(listing, 32 << 10));
-    while let Some(entry) = entries.next() {
-        let entry = match entry {
-            Err(Errno::NOENT | Errno::SRCH) => break,
-            entry => entry?,
-        };
-        found.extend(number(entry.file_name().to_bytes()).and_then(|n| u32::try_from(n).ok()));
-    }
+    let listed = loop {
+        match entries.next() {
+            None | Some(Err(Errno::NOENT | Errno::SRCH)) => break Ok(()),
+            Some(Err(source)) => break Err(source),
+            Some(Ok(entry)) => {
+                found.extend(number(entry.file_name().to_bytes()).and_then(|n| u32::try_from(n).ok()));
+            }
+        }
+    };
     // As the kernel gives them, but not every file system.
     found.sort_unstable();
-    Ok(())
+    listed
 }
 
 #[cfg(test)]
@@ -256,6 +259,9 @@ mod tests {
         let mut found = Vec::new();
         files.processes(&mut found).unwrap();
         assert_eq!(found, [3, 20]);
+        let mut none = ProcessFiles::new(&tree.path().join("none"));
+        none.processes(&mut found).unwrap_err();
+        assert!(found.is_empty(), "none of those before");
         files.threads(20, &mut found).unwrap();
         assert_eq!(found, [20, 21]);
         assert_eq!(files.read(Task::Process(20), TaskFile::Cmdline).unwrap().len(), 9000);
