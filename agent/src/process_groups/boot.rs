@@ -19,3 +19,24 @@ pub(super) fn booted(stat: &Path) -> Option<i64> {
     let line = lines(&text).find_map(|line| line.strip_prefix(b"btime "))?;
     number(words(line).next()?)?.try_into().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::process::{ProcessFiles, Task, TaskFile, stat};
+
+    #[test]
+    fn a_process_that_begins_now_began_when_the_kernel_says_it_did() {
+        let mut files = ProcessFiles::new(Path::new("/proc"));
+        files.processes(&mut Vec::new()).unwrap();
+        let before = ticks_since_boot();
+        let mut child =
+            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let after = ticks_since_boot();
+        let read = files.parsed(Task::Process(child.id()), TaskFile::Stat, stat);
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        let start = read.unwrap().start;
+        assert!((before..=after).contains(&start), "{start} is not in {before}..={after}");
+    }
+}
