@@ -6,7 +6,7 @@ mod rights;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent::compare::{Accepted, Difference, Exposition, accepted, differences};
 use anyhow::{Context as _, Result, anyhow, ensure};
@@ -84,6 +84,12 @@ impl Script {
         // What begins from now on both have seen begin.
         self.ours.text("/metrics/processes")?;
         self.theirs.text("/metrics")?;
+        // process-exporter counts starts from when the machine was booted, which it knows to the second (`btime` of
+        // proc(5)): what begins in the second of its first look it can take for older, and counts nothing of before.
+        let first = Instant::now();
+        wait_for("that second to pass", PATIENCE, || {
+            Ok((first.elapsed() > Duration::from_secs(2)).then_some(()))
+        })?;
         let mut waiting =
             [self.work("pop-wait", &["pause"])?, self.work("pop-wait", &["memory", "--mebibytes", "8"])?];
         let _others = [
