@@ -12,6 +12,7 @@ pub mod plan;
 pub mod prepare_last_good;
 pub mod subscribe;
 
+mod collect_error;
 pub mod collector;
 pub mod devices;
 pub mod follow_pods;

@@ -37,7 +37,7 @@ use absence::Absence;
 use blocking::Blocking;
 use crew::Crew;
 pub use part::Part;
-use runner::Runner;
+use runner::{Runner, caught};
 pub use selection::{Selection, SelectionError};
 
 families! {
@@ -489,14 +489,6 @@ impl Scraper {
             }
         }
     }
-}
-
-/// A collector that panics must not take the others' output with it.
-fn caught(collect: impl FnOnce() -> Result<(), CollectError>) -> Result<(), CollectError> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(collect)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        Err(CollectError::Panic(text.or(panic.downcast_ref().copied()).unwrap_or("no message").to_owned()))
-    })
 }
 
 #[cfg(test)]

@@ -93,7 +93,7 @@ impl CgroupCollector for ContainerHugetlb {
                 continue;
             }
             let labels = out.labels(&[("pagesize", name)]);
-            for slot in cgroups.slots().filter(|slot| cgroups.get(*slot).is_some()) {
+            for slot in cgroups.slots() {
                 for (at, (family, file)) in names.iter().enumerate() {
                     if !out.wants(*family) {
                         continue;

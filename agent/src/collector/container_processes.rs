@@ -79,9 +79,7 @@ fn processes(cgroups: &mut Cgroups<'_>, out: &mut Writer<'_>) {
         }
     }
     for slot in cgroups.slots() {
-        if cgroups.get(slot).is_some()
-            && let Some(text) = cgroups.read(slot, CgroupFile::Processes)
-        {
+        if let Some(text) = cgroups.read(slot, CgroupFile::Processes) {
             out.push(F::Processes, Subject::cgroup(slot), Labels::NONE, lines(text).count() as f64);
         }
     }

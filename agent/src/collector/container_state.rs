@@ -33,7 +33,7 @@ impl CgroupCollector for ContainerState {
     fn collect(&mut self, cgroups: &mut Cgroups<'_>, out: &mut Writer<'_>) -> Result<(), CollectError> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs());
         let states = STATES.map(|state| out.labels(&[("state", state)]));
-        for slot in cgroups.slots().filter(|slot| cgroups.get(*slot).is_some()) {
+        for slot in cgroups.slots() {
             let subject = Subject::cgroup(slot);
             out.push(F::LastSeen, subject, Labels::NONE, now as f64);
             out.push(F::Health, subject, Labels::NONE, -1.0);

@@ -4,8 +4,8 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::caught;
 use super::crew::{self, Crew};
+use super::runner::caught;
 use crate::collector::{CollectError, Collector, NodeCollector};
 use crate::metric::Samples;
 use crate::source::stuck::StuckThreads;

@@ -2,7 +2,7 @@
 
 use super::Part;
 use super::blocking::Blocking;
-use crate::collector::{CgroupCollector, NodeCollector, ProcessCollector};
+use crate::collector::{CgroupCollector, CollectError, NodeCollector, ProcessCollector};
 use crate::metric::Writer;
 use crate::oom_kills::OomKills;
 use crate::storage::Storage;
@@ -37,4 +37,12 @@ impl Runner {
     pub(super) fn has_rows(&self) -> bool {
         matches!(self, Runner::Processes(_)) || (self.is_of_pods() && self.is_of(Part::Cadvisor))
     }
+}
+
+/// A collector that panics must not take the others' output with it.
+pub(super) fn caught(collect: impl FnOnce() -> Result<(), CollectError>) -> Result<(), CollectError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(collect)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        Err(CollectError::Panic(text.or(panic.downcast_ref().copied()).unwrap_or("no message").to_owned()))
+    })
 }
