@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use agent::expose::text::Format;
+use agent::scrape::{Part, Scraper};
 use rustix::time::{ClockId, clock_gettime};
 
 /// What one thing cost, each figure a median.
@@ -49,6 +51,28 @@ fn median(costs: impl Iterator<Item = Cost>) -> Cost {
     cpu.sort();
     wall.sort();
     Cost { cpu: cpu[cpu.len() / 2], wall: wall[wall.len() / 2] }
+}
+
+/// The fewest blocks that one of so many scrapes allocates, after three to warm up; how many lines it gives; and the text
+/// of the last. `allocated` tells how many blocks there have been so far.
+pub fn allocations(
+    scraper: &mut Scraper,
+    part: Part,
+    rounds: usize,
+    allocated: fn() -> u64,
+) -> (u64, usize, String) {
+    let mut out = Vec::new();
+    let mut scrape = || {
+        out.clear();
+        let before = allocated();
+        scraper.scrape(part, Format::Text, &mut out);
+        (allocated() - before, out.iter().filter(|b| **b == b'\n').count())
+    };
+    for _ in 0..3 {
+        scrape();
+    }
+    let (blocks, lines) = (0..rounds).map(|_| scrape()).min().unwrap_or_default();
+    (blocks, lines, String::from_utf8_lossy(&out).into_owned())
 }
 
 /// A duration as a person reads it in a table.

@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use agent::expose::text::Format;
 use agent::plan::{Overlay, Plan};
 use agent::scrape::{Part, Scraper};
 use agent::source::Paths;
 use agent::telemetry::Telemetry;
+use benches::measure;
 use protocol::Facts;
 
 #[global_allocator]
@@ -163,24 +163,14 @@ fn allocations(root: &Path) -> (u64, usize) {
     flags.enabled = OPTIONAL.map(|collector| (collector.to_owned(), true)).into();
     let plan = Plan::new(Vec::new(), Facts::default(), &flags);
     let mut scraper = Scraper::new(paths, String::new(), 100_000, plan, Arc::new(Telemetry::new().unwrap()));
-    let mut out = Vec::new();
-    let mut scrape = || {
-        out.clear();
-        let before = dhat::HeapStats::get().total_blocks;
-        scraper.scrape(Part::Node, Format::Text, &mut out);
-        (dhat::HeapStats::get().total_blocks - before, out.iter().filter(|b| **b == b'\n').count())
-    };
-    for _ in 0..3 {
-        scrape();
-    }
-    let fewest = (0..10).map(|_| scrape()).min().unwrap();
-    let text = String::from_utf8(out).unwrap();
+    let allocated = || dhat::HeapStats::get().total_blocks;
+    let (blocks, lines, text) = measure::allocations(&mut scraper, Part::Node, 10, allocated);
     for collector in OPTIONAL {
         assert!(text.contains(&format!("node_{collector}_")), "{collector} gives nothing");
         let success = format!("node_scrape_collector_success{{collector=\"{collector}\"}} 1");
         assert!(text.contains(&success), "{collector} fails");
     }
-    fewest
+    (blocks, lines)
 }
 
 #[test]

@@ -4,11 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use agent::expose::text::Format;
 use agent::plan::{Overlay, Plan};
 use agent::scrape::{Part, Scraper};
 use agent::source::Paths;
 use agent::telemetry::Telemetry;
+use benches::measure;
 use protocol::Facts;
 
 #[global_allocator]
@@ -60,18 +60,10 @@ fn allocations(root: &Path) -> (u64, usize) {
     };
     let plan = Plan::new(Vec::new(), Facts::default(), &flags);
     let mut scraper = Scraper::new(paths, String::new(), 1000, plan, Arc::new(Telemetry::new().unwrap()));
-    let mut out = Vec::new();
-    let mut scrape = || {
-        out.clear();
-        let before = dhat::HeapStats::get().total_blocks;
-        scraper.scrape(Part::Processes, Format::Text, &mut out);
-        (dhat::HeapStats::get().total_blocks - before, out.iter().filter(|b| **b == b'\n').count())
-    };
-    for _ in 0..3 {
-        scrape();
-    }
     // Every sixteenth looks again at what hardly ever changes.
-    (0..20).map(|_| scrape()).min().unwrap()
+    let allocated = || dhat::HeapStats::get().total_blocks;
+    let (blocks, lines, _) = measure::allocations(&mut scraper, Part::Processes, 20, allocated);
+    (blocks, lines)
 }
 
 #[test]
