@@ -23,6 +23,7 @@ pub mod instance;
 pub mod interrupt;
 pub mod kubectl;
 pub mod many_pods;
+pub mod measured;
 pub mod monitoring;
 pub mod netns;
 pub mod node;

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use rustix::time::{ClockId, clock_gettime};
 
 /// Processor time of all of its threads so far, also of those that have ended; to two hundredths of a second, for user
 /// and system are told apart (`proc_pid_stat(5)`).
@@ -31,6 +32,16 @@ pub fn resident(pid: u32) -> Result<u64> {
 pub fn child(pid: u32) -> Result<u32> {
     let children = read(pid, &format!("task/{pid}/children"))?;
     children.trim().parse().with_context(|| format!("process {pid} has not one child but `{children}`"))
+}
+
+/// Processor time of this thread for one pass, after one to warm up.
+pub fn of_pass(passes: u32, mut pass: impl FnMut()) -> Duration {
+    pass();
+    let before = clock_gettime(ClockId::ThreadCPUTime);
+    (0..passes).for_each(|_| pass());
+    let after = clock_gettime(ClockId::ThreadCPUTime);
+    let nanoseconds = (after.tv_sec - before.tv_sec) * 1_000_000_000 + (after.tv_nsec - before.tv_nsec);
+    Duration::from_nanos(nanoseconds.unsigned_abs()) / passes
 }
 
 fn read(pid: u32, file: &str) -> Result<String> {

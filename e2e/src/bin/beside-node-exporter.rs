@@ -14,9 +14,10 @@ use anyhow::{Context as _, Result};
 use e2e::big_machine::BigMachine;
 use e2e::exporter::Exporter;
 use e2e::interrupt;
+use e2e::measured::Measured;
 use e2e::parts::NODE_EXPORTER;
 use e2e::programs::{AGENT, build};
-use rustix::time::{ClockId, clock_gettime};
+use e2e::weigh::of_pass;
 
 /// As in the issue that set the targets.
 const LARGE: BigMachine = BigMachine { cpus: 192, disks: 400, interfaces: 300 };
@@ -45,15 +46,6 @@ struct Programs {
     folder: PathBuf,
 }
 
-struct Figures {
-    series: usize,
-    bytes: usize,
-    packed: usize,
-    cpu: Duration,
-    latency: Duration,
-    resident: u64,
-}
-
 impl Programs {
     fn compare(&self, what: &str, root: &Path, scrapes: u32) -> Result<()> {
         let flags: Vec<String> =
@@ -61,7 +53,8 @@ impl Programs {
         let start = |name, program: &Path| Exporter::start(name, program, &flags, &self.folder);
         let agent = start("agent", &self.agent)?;
         let node_exporter = start("node_exporter", &self.node_exporter)?;
-        let mut runs = [Run::new(&agent, "/metrics/node")?, Run::new(&node_exporter, "/metrics")?];
+        let mut runs =
+            [Measured::new(&agent, "/metrics/node", 10)?, Measured::new(&node_exporter, "/metrics", 10)?];
         for _ in 0..scrapes {
             for run in &mut runs {
                 run.scrape()?;
@@ -77,10 +70,11 @@ impl Programs {
             println!("| {name} | {ours:.3} {unit} | {theirs:.3} {unit} | 1/{:.1} |", theirs / ours);
         };
         let millis = |time: Duration| time.as_secs_f64() * 1e3;
-        println!("| series | {} | {} | |", ours.series, theirs.series);
+        let series = |text: &str| text.lines().filter(|line| !line.starts_with('#')).count();
+        println!("| series | {} | {} | |", series(&ours.text), series(&theirs.text));
         row("processor time of a scrape", "ms", millis(ours.cpu), millis(theirs.cpu));
         row("latency, median", "ms", millis(ours.latency), millis(theirs.latency));
-        row("answer", "kB", ours.bytes as f64 / 1e3, theirs.bytes as f64 / 1e3);
+        row("answer", "kB", ours.text.len() as f64 / 1e3, theirs.text.len() as f64 / 1e3);
         row("answer, packed", "kB", ours.packed as f64 / 1e3, theirs.packed as f64 / 1e3);
         row("resident memory", "MB", ours.resident as f64 / 1e6, theirs.resident as f64 / 1e6);
         println!("resident memory of the agent after its containers, too: {:.1} MB", resident as f64 / 1e6);
@@ -91,53 +85,6 @@ impl Programs {
             ours.cpu.as_secs_f64() / floor.as_secs_f64()
         );
         Ok(())
-    }
-}
-
-/// One exporter while it is measured.
-struct Run<'a> {
-    exporter: &'a Exporter,
-    path: &'static str,
-    before: Duration,
-    latencies: Vec<Duration>,
-    packed: usize,
-}
-
-impl<'a> Run<'a> {
-    fn new(exporter: &'a Exporter, path: &'static str) -> Result<Self> {
-        for _ in 0..10 {
-            exporter.scrape(path)?;
-        }
-        let before = exporter.processor_time()?;
-        Ok(Run { exporter, path, before, latencies: Vec::new(), packed: 0 })
-    }
-
-    fn scrape(&mut self) -> Result<()> {
-        let answer = self.exporter.scrape(self.path)?;
-        anyhow::ensure!(
-            answer.status == 200,
-            "status {}; its log ends with\n{}",
-            answer.status,
-            self.exporter.log()
-        );
-        self.latencies.push(answer.took);
-        self.packed = answer.body.len();
-        Ok(())
-    }
-
-    fn figures(&mut self) -> Result<Figures> {
-        let cpu = (self.exporter.processor_time()? - self.before) / self.latencies.len() as u32;
-        let resident = self.exporter.resident()?;
-        let text = self.exporter.text(self.path)?;
-        self.latencies.sort();
-        Ok(Figures {
-            series: text.lines().filter(|line| !line.starts_with('#')).count(),
-            bytes: text.len(),
-            packed: self.packed,
-            cpu,
-            latency: self.latencies[self.latencies.len() / 2],
-            resident,
-        })
     }
 }
 
@@ -153,7 +100,7 @@ fn floor(agent: &Exporter, root: &Path, passes: u32) -> Result<(usize, Duration)
         }
     }
     let mut buffer = vec![0; 1 << 20];
-    let mut pass = || {
+    let pass = || {
         for file in &files {
             // As the agent does: to the end.
             let mut offset = 0;
@@ -162,10 +109,6 @@ fn floor(agent: &Exporter, root: &Path, passes: u32) -> Result<(usize, Duration)
             }
         }
     };
-    pass();
-    let before = clock_gettime(ClockId::ThreadCPUTime);
-    (0..passes).for_each(|_| pass());
-    let after = clock_gettime(ClockId::ThreadCPUTime);
-    let nanoseconds = (after.tv_sec - before.tv_sec) * 1_000_000_000 + (after.tv_nsec - before.tv_nsec);
-    Ok((files.len(), Duration::from_nanos(nanoseconds.unsigned_abs()) / passes))
+    let cost = of_pass(passes, pass);
+    Ok((files.len(), cost))
 }

@@ -12,14 +12,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use e2e::exporter::Exporter;
 use e2e::interrupt;
+use e2e::measured::Measured;
 use e2e::process::Component;
 use e2e::process_exporter;
 use e2e::programs::{AGENT, WORKLOAD, build};
 use e2e::wait::wait_for;
-use rustix::time::{ClockId, clock_gettime};
+use e2e::weigh::of_pass;
 
 const NAMES: &str = "process_names:\n- name: \"{{.Comm}}\"\n  cmdline:\n  - '.+'\n";
 
@@ -53,7 +54,7 @@ fn measure(folder: &Path, scrapes: u32, processes: u32) -> Result<()> {
     let theirs = [format!("--config.path={}", names.display()), "--gather-smaps=false".to_owned()];
     let ours = Exporter::start("agent", agent, &ours, folder)?;
     let theirs = Exporter::start("process-exporter", &process_exporter::program()?, &theirs, folder)?;
-    let mut runs = [Run::new(&ours, "/metrics/processes")?, Run::new(&theirs, "/metrics")?];
+    let mut runs = [Measured::new(&ours, "/metrics/processes", 3)?, Measured::new(&theirs, "/metrics", 3)?];
     for _ in 0..scrapes {
         for run in &mut runs {
             run.scrape()?;
@@ -68,7 +69,8 @@ fn measure(folder: &Path, scrapes: u32, processes: u32) -> Result<()> {
         println!("| {name} | {ours:.3} {unit} | {theirs:.3} {unit} | 1/{:.1} |", theirs / ours);
     };
     let millis = |time: Duration| time.as_secs_f64() * 1e3;
-    println!("| series | {} | {} | |", mine.series, other.series);
+    let series = |text: &str| text.lines().filter(|line| line.starts_with("namedprocess_")).count();
+    println!("| series | {} | {} | |", series(&mine.text), series(&other.text));
     row("processor time of a scrape", "ms", millis(mine.cpu), millis(other.cpu));
     row("latency, median", "ms", millis(mine.latency), millis(other.latency));
     row("resident memory", "MB", mine.resident as f64 / 1e6, other.resident as f64 / 1e6);
@@ -107,49 +109,6 @@ fn populate(folder: &Path, workload: &Path, processes: u32) -> Result<Vec<Compon
     Ok(population)
 }
 
-struct Figures {
-    series: usize,
-    cpu: Duration,
-    latency: Duration,
-    resident: u64,
-}
-
-/// One exporter while it is measured.
-struct Run<'a> {
-    exporter: &'a Exporter,
-    path: &'static str,
-    before: Duration,
-    latencies: Vec<Duration>,
-}
-
-impl<'a> Run<'a> {
-    fn new(exporter: &'a Exporter, path: &'static str) -> Result<Self> {
-        for _ in 0..3 {
-            exporter.scrape(path)?;
-        }
-        Ok(Run { exporter, path, before: exporter.processor_time()?, latencies: Vec::new() })
-    }
-
-    fn scrape(&mut self) -> Result<()> {
-        let answer = self.exporter.scrape(self.path)?;
-        ensure!(answer.status == 200, "status {}; its log ends with\n{}", answer.status, self.exporter.log());
-        self.latencies.push(answer.took);
-        Ok(())
-    }
-
-    fn figures(&mut self) -> Result<Figures> {
-        let cpu = (self.exporter.processor_time()? - self.before) / self.latencies.len() as u32;
-        let text = self.exporter.text(self.path)?;
-        self.latencies.sort();
-        Ok(Figures {
-            series: text.lines().filter(|line| line.starts_with("namedprocess_")).count(),
-            cpu,
-            latency: self.latencies[self.latencies.len() / 2],
-            resident: self.exporter.resident()?,
-        })
-    }
-}
-
 /// Bare reads of what is read of each process: how many files, and what one pass costs.
 fn floor(passes: u32) -> Result<(usize, Duration)> {
     let mut files = Vec::new();
@@ -169,7 +128,7 @@ fn floor(passes: u32) -> Result<(usize, Duration)> {
         }
     }
     let mut buffer = vec![0; 16 << 10];
-    let mut pass = || {
+    let pass = || {
         for path in &files {
             match path.ends_with("fd") {
                 true => drop(std::fs::metadata(path)),
@@ -178,10 +137,6 @@ fn floor(passes: u32) -> Result<(usize, Duration)> {
             }
         }
     };
-    pass();
-    let before = clock_gettime(ClockId::ThreadCPUTime);
-    (0..passes).for_each(|_| pass());
-    let after = clock_gettime(ClockId::ThreadCPUTime);
-    let nanoseconds = (after.tv_sec - before.tv_sec) * 1_000_000_000 + (after.tv_nsec - before.tv_nsec);
-    Ok((files.len(), Duration::from_nanos(nanoseconds.unsigned_abs()) / passes))
+    let cost = of_pass(passes, pass);
+    Ok((files.len(), cost))
 }
