@@ -13,6 +13,7 @@ pub use file::FileError;
 use crate::in_force::InForce;
 use crate::last_good::LastGood;
 use crate::plan::{Overlay, Plan};
+use crate::rights;
 use crate::scrape::Scraper;
 use crate::telemetry::Telemetry;
 
@@ -24,6 +25,7 @@ pub struct Config {
     flags: Overlay,
     last_good: Option<LastGood>,
     in_force: Arc<Mutex<InForce>>,
+    may_trace: bool,
 }
 
 impl Config {
@@ -34,7 +36,8 @@ impl Config {
         flags: Overlay,
         last_good: Option<LastGood>,
     ) -> Self {
-        Config { scraper, telemetry, flags, last_good, in_force: Arc::default() }
+        let may_trace = rights::may_trace();
+        Config { scraper, telemetry, flags, last_good, in_force: Arc::default(), may_trace }
     }
 
     /// The built-in default: no policies, everything that is on by default.
@@ -100,7 +103,7 @@ impl Config {
             self.telemetry.set_source("waiting");
             return None;
         };
-        let verdicts = in_force.take_up_again();
+        let verdicts = self.with_rights(in_force.take_up_again(), &in_force);
         self.report_policies(&verdicts);
         self.put_in_force(in_force.policies.clone(), in_force.facts.clone(), "last_good");
         *self.lock() = in_force;
@@ -141,6 +144,7 @@ impl Config {
             return Report::Refusal(refusal);
         }
         let verdicts = in_force.take_up(snapshot, digest.clone());
+        let verdicts = self.with_rights(verdicts, &in_force);
         self.put_in_force(in_force.policies.clone(), in_force.facts.clone(), "operator");
         self.report_policies(&verdicts);
         self.telemetry.snapshot("applied");
@@ -186,6 +190,14 @@ impl Config {
             (true, false) => tracing::warn!("the emergency is over"),
             _ => {}
         }
+    }
+
+    /// The verdicts, and what this process is not permitted to do.
+    fn with_rights(&self, mut verdicts: Verdicts, in_force: &InForce) -> Verdicts {
+        if !self.may_trace {
+            rights::warn(&mut verdicts, &in_force.policies);
+        }
+        verdicts
     }
 
     fn report_policies(&self, verdicts: &Verdicts) {

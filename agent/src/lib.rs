@@ -23,6 +23,7 @@ pub mod oom_kills;
 pub mod option;
 pub mod pods;
 pub mod process_groups;
+pub mod rights;
 pub mod sample;
 pub mod scrape;
 pub mod source;

@@ -24,12 +24,19 @@ pub struct OptionDesc {
     pub default: &'static str,
     /// What it does.
     pub help: &'static str,
+    /// Whether `true` does nothing without the right to look into processes of others.
+    pub is_privileged: bool,
 }
 
 impl OptionDesc {
     /// An option whose flag is its key in kebab case.
     pub const fn new(key: &'static str, kind: OptionKind, default: &'static str, help: &'static str) -> Self {
-        OptionDesc { key, flag: None, deprecated: &[], kind, default, help }
+        OptionDesc { key, flag: None, deprecated: &[], kind, default, help, is_privileged: false }
+    }
+
+    /// One that does nothing without the right to look into processes of others.
+    pub const fn privileged(self) -> Self {
+        OptionDesc { is_privileged: true, ..self }
     }
 
     /// With a flag of another spelling.

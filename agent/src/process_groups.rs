@@ -5,6 +5,7 @@
 
 mod boot;
 mod counts;
+mod faults;
 mod fold;
 mod groups;
 mod names;
@@ -14,19 +15,17 @@ mod template;
 mod tracked;
 mod users;
 
-use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::collector::CollectError;
 use crate::source::Paths;
-use crate::source::file::read_once;
-use crate::source::process::{
-    ProcessFiles, Task, TaskFile, Unread, containers_in, effective_capabilities, stat, status,
-};
+use crate::source::pid::own_cgroup;
+use crate::source::process::{ProcessFiles, Task, TaskFile, Unread, stat, status};
 use boot::{booted, ticks_since_boot};
 pub use counts::Count;
+use faults::Faults;
 pub use fold::Limits;
 use groups::Groups;
 pub use groups::{Group, STATES};
@@ -80,6 +79,7 @@ pub struct ProcessGroups {
     owners: Owners,
     groups: Groups,
     wchans: Wchans,
+    faults: Faults,
     scrapes: u64,
     /// When all processes were listed last, in ticks since boot; what began later began while we watched.
     watched_since: Option<u64>,
@@ -95,12 +95,13 @@ const SETTLED: u64 = 10 * TICKS;
 impl ProcessGroups {
     /// Nothing is read before the first [`Self::update`].
     pub fn new(paths: &Paths, settings: Settings) -> Self {
+        let is_recorded = paths.is_recorded();
         ProcessGroups {
             files: ProcessFiles::new(&paths.procfs),
             users: Users::new(&paths.rootfs),
             settings,
             stat: paths.procfs.join("stat"),
-            is_recorded: paths.is_recorded(),
+            is_recorded,
             page: rustix::param::page_size() as u64,
             booted: 0,
             tracked: Vec::new(),
@@ -108,9 +109,10 @@ impl ProcessGroups {
             pids: Vec::new(),
             tids: Vec::new(),
             unnamed: Vec::new(),
-            owners: Owners::default(),
+            owners: Owners::new(if is_recorded { None } else { own_cgroup() }),
             groups: Groups::default(),
             wchans: Wchans::default(),
+            faults: Faults::default(),
             scrapes: 0,
             watched_since: None,
             name: String::new(),
@@ -128,35 +130,37 @@ impl ProcessGroups {
     /// What is not in the list has ended.
     ///
     /// # Errors
-    /// The first that went wrong; the other processes are read. That processes end meanwhile is no error. What could
-    /// not be read or listed is in no group this time, and goes on from what it had counted when it is read again.
+    /// Something that went wrong, in the same words while it goes on; the other processes are read. That processes end
+    /// meanwhile is no error. What could not be read or listed is in no group this time, and goes on from what it had
+    /// counted when it is read again.
     pub fn update(&mut self, whose: &mut Whose<'_>, wanted: Wanted) -> Result<(), CollectError> {
         if self.owners.update(whose) {
             self.groups.relabel(&self.owners);
         }
         if self.scrapes.is_multiple_of(LOOK_AGAIN) {
             self.booted = booted(&self.stat).unwrap_or(self.booted);
+            self.users.forget();
         }
         // Of a recorded tree nothing tells the time.
         let now = if self.is_recorded { 0 } else { ticks_since_boot() };
-        let mut fault = self.files.processes(&mut self.pids).err();
-        let is_listed = fault.is_none();
-        self.read(is_listed, whose, wanted, &mut fault);
+        let listed = self.files.processes(&mut self.pids).map_err(|unread| self.faults.note(unread));
+        let is_listed = listed.is_ok();
+        self.read(is_listed, whose, wanted);
         if is_listed {
             self.watched_since = Some(now);
         }
         if self.settings.children {
-            self.inherit(wanted, &mut fault);
+            self.inherit(wanted);
         }
         self.add();
         self.groups.fold(&mut self.owners, &self.settings.limits);
         self.groups.end(&mut self.owners, self.settings.keeps_empty);
         self.scrapes += 1;
-        fault.map_or(Ok(()), |unread| Err(unread.into()))
+        self.faults.end().map_or(Ok(()), |unread| Err(unread.into()))
     }
 
     /// Reads every process there is; what was known and is not there any more is forgotten.
-    fn read(&mut self, is_listed: bool, whose: &mut Whose<'_>, wanted: Wanted, fault: &mut Option<Unread>) {
+    fn read(&mut self, is_listed: bool, whose: &mut Whose<'_>, wanted: Wanted) {
         self.unnamed.clear();
         let pids = std::mem::take(&mut self.pids);
         let mut before = std::mem::take(&mut self.tracked);
@@ -167,7 +171,7 @@ impl ProcessGroups {
                 next.extend((!is_listed).then_some(unlisted.unread()));
             }
             let mut tracked = known.next_if(|tracked| tracked.pid == *pid);
-            match self.process(*pid, &mut tracked, whose, wanted, fault) {
+            match self.process(*pid, &mut tracked, whose, wanted) {
                 Ok(is_named_anew) => {
                     if is_named_anew && tracked.as_ref().is_some_and(|tracked| tracked.name.is_none()) {
                         self.unnamed.push(next.len());
@@ -176,7 +180,7 @@ impl ProcessGroups {
                 }
                 Err(Unread::Gone) => {}
                 Err(unread) => {
-                    fault.get_or_insert(unread);
+                    self.faults.note(unread);
                     next.extend(tracked.map(Tracked::unread));
                 }
             }
@@ -196,7 +200,6 @@ impl ProcessGroups {
         known: &mut Option<Tracked>,
         whose: &mut Whose<'_>,
         wanted: Wanted,
-        fault: &mut Option<Unread>,
     ) -> Result<bool, Unread> {
         let task = Task::Process(pid);
         let stat = self.files.parsed(task, TaskFile::Stat, stat)?;
@@ -222,19 +225,14 @@ impl ProcessGroups {
         }
         tracked.is_read = tracked.name.is_some() && self.owners.of(tracked.place).is_some();
         if tracked.is_read {
-            self.meter(wanted, looks_again, fault).measure(tracked);
+            self.meter(wanted, looks_again).measure(tracked);
         }
         Ok(is_named_anew)
     }
 
-    fn meter<'a>(
-        &'a mut self,
-        wanted: Wanted,
-        looks_again: bool,
-        fault: &'a mut Option<Unread>,
-    ) -> Meter<'a> {
+    fn meter(&mut self, wanted: Wanted, looks_again: bool) -> Meter<'_> {
         let (files, wchans, tids) = (&mut self.files, &mut self.wchans, &mut self.tids);
-        Meter { files, page: self.page, wanted, wchans, tids, looks_again, fault }
+        Meter { files, page: self.page, wanted, wchans, tids, looks_again, faults: &mut self.faults }
     }
 
     /// Finds out in which container a process is.
@@ -244,7 +242,7 @@ impl ProcessGroups {
             Err(Unread::Gone) if self.is_recorded => &[],
             text => text?,
         };
-        tracked.place = self.owners.place(containers_in(text), whose);
+        tracked.place = self.owners.place(text, whose);
         tracked.is_settled = self.is_recorded || self.age(tracked) > SETTLED;
         Ok(())
     }
@@ -298,7 +296,7 @@ impl ProcessGroups {
     }
 
     /// Gives those without a group that of the nearest ancestor that has one.
-    fn inherit(&mut self, wanted: Wanted, fault: &mut Option<Unread>) {
+    fn inherit(&mut self, wanted: Wanted) {
         for at in &self.unnamed {
             let mut ancestor = self.tracked[*at].stat.parent;
             // No deeper than processes can be nested, should a tree have a ring in it.
@@ -319,8 +317,8 @@ impl ProcessGroups {
             tracked.name = name;
             if tracked.is_read {
                 let (files, wchans, tids) = (&mut self.files, &mut self.wchans, &mut self.tids);
-                Meter { files, page: self.page, wanted, wchans, tids, looks_again: false, fault }
-                    .measure(tracked);
+                let (page, faults) = (self.page, &mut self.faults);
+                Meter { files, page, wanted, wchans, tids, looks_again: false, faults }.measure(tracked);
             }
         }
     }
@@ -372,23 +370,12 @@ impl ProcessGroups {
     }
 }
 
-/// Whether this program may look into every process of the machine: CAP_SYS_PTRACE for most, and CAP_DAC_READ_SEARCH
-/// for files of other users (in-kernel numbers, capabilities(7)).
-pub fn may_trace(paths: &Paths) -> bool {
-    const NEEDED: u64 = (1 << 19) | (1 << 2);
-    let mut text = Vec::new();
-    // Of a recorded tree whoever owns it may read everything.
-    paths.is_recorded()
-        || (read_once(Path::new("/proc/self/status"), &mut text).is_ok()
-            && effective_capabilities(&text).is_some_and(|bits| bits & NEEDED == NEEDED))
-}
-
 impl From<Unread> for CollectError {
     fn from(unread: Unread) -> Self {
         match unread {
             Unread::Failed(path, source) => CollectError::read(path, source),
             Unread::Parse(path) => CollectError::parse(path, "does not read as the kernel writes it"),
-            Unread::Denied => CollectError::read("stat", rustix::io::Errno::ACCESS),
+            Unread::Denied => CollectError::read("/proc/PID/stat", rustix::io::Errno::ACCESS),
             Unread::Gone => CollectError::Absent("processes".to_owned()),
         }
     }

@@ -5,7 +5,8 @@ mod config;
 use super::{CollectError, Collector, OptionDesc, OptionKind, ProcessCollector, Run};
 use crate::metric::{Labels, Subject, Writer, families};
 use crate::plan::Plan;
-use crate::process_groups::{Count, Group, ProcessGroups, STATES, TICKS, Wanted, Whose, may_trace};
+use crate::process_groups::{Count, Group, ProcessGroups, STATES, TICKS, Wanted, Whose};
+use crate::rights;
 use crate::source::Paths;
 use config::Config;
 
@@ -21,13 +22,13 @@ pub(super) const COLLECTOR: Collector = Collector {
             OptionKind::ProcessNames,
             "",
             "Which processes belong together, in the YAML of process-exporter; every program by its short name where \
-             neither this nor a file is given.",
+             neither this nor a file is given. In a policy at most 8192 characters.",
         ),
         OptionDesc::new(
             "configPath",
             OptionKind::Text,
             "",
-            "File with the same, read again when it changes.",
+            "File on the node with the same, of at most 1 MiB, read again when it changes.",
         ),
         OptionDesc::new(
             "exposeCommandLines",
@@ -59,7 +60,8 @@ pub(super) const COLLECTOR: Collector = Collector {
             "false",
             "Whether proportional memory is read, which is slow.",
         )
-        .flag("gather-smaps"),
+        .flag("gather-smaps")
+        .privileged(),
         OptionDesc::new(
             "recheck",
             OptionKind::Bool,
@@ -70,7 +72,8 @@ pub(super) const COLLECTOR: Collector = Collector {
             "recheckTimeLimit",
             OptionKind::Duration,
             "",
-            "For how long after its start a process is matched again; for ever where it is not set.",
+            "For how long after its start a process is matched again; this alone switches `recheck` on. 0 is off: then \
+             `recheck` decides, and has no limit.",
         )
         .flag("recheck-with-time-limit"),
         OptionDesc::new(
@@ -95,7 +98,8 @@ pub(super) const COLLECTOR: Collector = Collector {
             "topByCpu",
             OptionKind::Bool,
             "false",
-            "Whether the largest are those with the most CPU time, and not those with the most resident memory.",
+            "Whether the largest are those with the most CPU time, which their processes had since they began, and not \
+             those with the most resident memory.",
         ),
         OptionDesc::new(
             "leastMemoryBytes",
@@ -159,7 +163,15 @@ struct Processes {
 
 impl Processes {
     fn new(paths: &Paths, config: Config) -> Self {
-        let may_trace = may_trace(paths);
+        // Of a recorded tree whoever owns it may read everything.
+        let may_trace = paths.is_recorded() || rights::may_trace();
+        if !may_trace && config.smaps {
+            tracing::warn!(
+                collector = COLLECTOR.name,
+                "option `smaps`: {}; it is skipped",
+                rights::HOW_TO_TRACE
+            );
+        }
         if !may_trace {
             tracing::info!(
                 collector = COLLECTOR.name,
@@ -196,7 +208,7 @@ impl ProcessCollector for Processes {
         out: &mut Writer<'_>,
     ) -> Result<(), CollectError> {
         let read = self.config.refresh();
-        if let Some(settings) = self.config.take_changed() {
+        if let Some(settings) = self.config.take_changed()? {
             match &mut self.groups {
                 Some(groups) => groups.set(settings),
                 None => self.groups = Some(ProcessGroups::new(&self.paths, settings)),

@@ -101,6 +101,7 @@ pub struct Threads {
     /// How many there are.
     pub now: u64,
     total: Counts,
+    grown: Counts,
 }
 
 /// More names of threads than this in one group are one more, [`OTHER`].
@@ -126,6 +127,8 @@ impl Groups {
         if let Some(group) = of.groups.get(name) {
             return Some(*group);
         }
+        // What is called like the fold would have the same labels: it is in it.
+        let is_fold = name == OTHER && of.pod == owner;
         let group = Group {
             owner,
             name: name.into(),
@@ -136,7 +139,7 @@ impl Groups {
             threads: Vec::new(),
             wchans: Vec::new(),
             is_whole: false,
-            is_fold: false,
+            is_fold,
         };
         let at = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
@@ -164,7 +167,9 @@ impl Groups {
         for group in self.slots.iter_mut().flatten() {
             (group.now, group.grown) = (Gauges::default(), Counts::default());
             group.wchans.clear();
-            group.threads.iter_mut().for_each(|threads| threads.now = 0);
+            for threads in &mut group.threads {
+                (threads.now, threads.grown) = (0, Counts::default());
+            }
         }
     }
 
@@ -219,6 +224,7 @@ impl Groups {
             if let Some(Some(group)) = self.slots.get_mut(group as usize) {
                 if is_whole && !group.is_whole {
                     group.total = Counts::default();
+                    group.threads.iter_mut().for_each(|threads| threads.total = Counts::default());
                 }
                 group.is_whole = is_whole;
             }
@@ -228,12 +234,11 @@ impl Groups {
             let (grown, now) = (group.grown, group.now);
             if group.is_whole {
                 add(&mut group.total, &grown);
+                group.threads.iter_mut().for_each(|threads| add(&mut threads.total, &threads.grown));
                 continue;
             }
             let fold = self.of(owners, candidate.pod, OTHER);
             if let Some(Some(fold)) = fold.and_then(|fold| self.slots.get_mut(fold as usize)) {
-                // What has this name by itself is one of those that are folded.
-                fold.is_fold = true;
                 add(&mut fold.total, &grown);
                 fold.now.merge(&now);
             }
@@ -306,13 +311,14 @@ impl Group {
                 if self.threads.len() < MOST_THREAD_NAMES { thread.comm } else { comm(OTHER.as_bytes()) };
             self.threads.iter().position(|threads| threads.name == name).unwrap_or_else(|| {
                 let labels = thread_labels(&self.labels, &name);
-                self.threads.push(Threads { name, labels, now: 0, total: Counts::default() });
+                let (total, grown) = Default::default();
+                self.threads.push(Threads { name, labels, now: 0, total, grown });
                 self.threads.len() - 1
             })
         });
         let threads = &mut self.threads[at];
         threads.now += 1;
-        add(&mut threads.total, &thread.grown);
+        add(&mut threads.grown, &thread.grown);
     }
 
     /// What it has counted of this.

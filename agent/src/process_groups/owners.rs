@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::plan::{NODE_VIEW, Plan};
 use crate::pods::{Owned, Owner as Told, PodIndex};
-use crate::source::cgroup::{CgroupKind, CgroupTree};
+use crate::source::cgroup::{Cgroup, CgroupKind, CgroupTree};
+use crate::source::process::{containers_in, is_below_own_root};
 use crate::transform;
 
 /// What tells whose processes are, and who sees what of them.
@@ -42,6 +43,8 @@ pub(super) struct Owner {
 pub(super) const NOBODY: u32 = 0;
 /// The place of what is in no container.
 pub(super) const OUTSIDE: u32 = u32::MAX;
+/// What stands for the agent's own container in the name of a place.
+const OWN: &str = ".";
 /// How long a process is withheld while nobody tells whose its container is.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -51,16 +54,23 @@ pub(super) struct Owners {
     owners: Vec<Option<Owner>>,
     by_key: HashMap<(Box<str>, Box<str>), u32>,
     places: Vec<Option<Place>>,
-    by_id: HashMap<Box<str>, u32>,
+    by_name: HashMap<Box<str>, u32>,
+    /// The inode of the agent's own cgroup.
+    own: Option<u64>,
+    /// The name of the place that is looked for.
+    name: String,
     made_of: Option<(u64, u64, u64)>,
     withheld: usize,
     generation: u64,
     used: Vec<bool>,
 }
 
+/// What the processes have in common whose cgroup's path names the same containers.
 #[derive(Debug)]
 struct Place {
-    id: Box<str>,
+    /// These containers, the outermost first, with slashes between them; before them [`OWN`] where the path is below the
+    /// agent's own cgroup, which then is not in it.
+    name: Box<str>,
     seen: Instant,
     /// Nothing as long as nobody has told and it is not long ago that the place was first seen.
     owner: Option<u32>,
@@ -68,6 +78,11 @@ struct Place {
 }
 
 impl Owners {
+    /// None yet, for an agent whose own cgroup has this inode.
+    pub(super) fn new(own: Option<u64>) -> Self {
+        Owners { own, ..Owners::default() }
+    }
+
     /// Finds out anew whose each container is, if anything that tells has changed; answers whether it has.
     pub(super) fn update(&mut self, whose: &mut Whose<'_>) -> bool {
         let of = (whose.tree.generation(), whose.pods.generation(), whose.plan_number);
@@ -77,19 +92,20 @@ impl Owners {
         self.made_of = Some(of);
         self.generation += 1;
         self.owner(("", ""), &Owned::default(), NOBODY, whose);
-        let slots: HashMap<&str, usize> = whose
-            .tree
-            .iter()
-            .filter_map(|(slot, cgroup)| match &cgroup.kind {
-                CgroupKind::Container { id, .. } if cgroup.ended_in().is_none() => Some((id.as_str(), slot)),
-                _ => None,
+        let (tree, own) = (whose.tree, self.own);
+        let containers = || tree.iter().filter_map(|(slot, cgroup)| Some((container(cgroup)?, slot, cgroup)));
+        let slots: HashMap<&str, usize> = containers()
+            .flat_map(|(id, slot, cgroup)| {
+                [Some((id, slot)), (own == Some(cgroup.inode)).then_some((OWN, slot))]
             })
+            .flatten()
             .collect();
         self.withheld = 0;
         for place in 0..self.places.len() {
-            let Some(Place { id, seen, .. }) = &self.places[place] else { continue };
-            let is_young = seen.elapsed() < PATIENCE;
-            let owner = self.told(slots.get(&**id).copied(), is_young, whose);
+            let Some(Place { name, seen, .. }) = &self.places[place] else { continue };
+            let slot = name.split('/').find_map(|part| slots.get(part).copied());
+            let is_young = seen.elapsed() < PATIENCE && is_awaited(name, slot);
+            let owner = self.told(slot, is_young, whose);
             self.withheld += usize::from(owner.is_none());
             if let Some(place) = &mut self.places[place] {
                 place.owner = owner;
@@ -165,28 +181,45 @@ impl Owners {
         at as u32
     }
 
-    /// The place of a process with these containers in its cgroup's path, the outermost first.
-    pub(super) fn place<'a>(
-        &mut self,
-        mut containers: impl Iterator<Item = &'a str>,
-        whose: &mut Whose<'_>,
-    ) -> u32 {
-        let Some(outermost) = containers.next() else { return OUTSIDE };
-        if let Some(place) = self.by_id.get(outermost) {
+    /// The place of a process whose file `cgroup` says this.
+    ///
+    /// It is in the outermost of the containers that the kubelet has: further in are those that a container runs by
+    /// itself, further out the node where that is one.
+    pub(super) fn place(&mut self, cgroup: &[u8], whose: &mut Whose<'_>) -> u32 {
+        self.name.clear();
+        if is_below_own_root(cgroup) && self.own.is_some() {
+            self.name.push_str(OWN);
+        }
+        for id in containers_in(cgroup) {
+            // On cgroup v1 there is a line for each hierarchy.
+            if !self.name.contains(id) {
+                self.name.push_str(if self.name.is_empty() { "" } else { "/" });
+                self.name.push_str(id);
+            }
+        }
+        if self.name.is_empty() {
+            return OUTSIDE;
+        }
+        if let Some(place) = self.by_name.get(self.name.as_str()) {
             return *place;
         }
-        let slot = whose.tree.iter().find_map(|(slot, cgroup)| match &cgroup.kind {
-            CgroupKind::Container { id, .. } if id == outermost && cgroup.ended_in().is_none() => Some(slot),
-            _ => None,
+        let (tree, own) = (whose.tree, self.own);
+        let slot = self.name.split('/').find_map(|part| {
+            let is_it = |cgroup: &Cgroup| match container(cgroup) {
+                Some(id) => id == part || (part == OWN && own == Some(cgroup.inode)),
+                None => false,
+            };
+            tree.iter().find_map(|(slot, cgroup)| is_it(cgroup).then_some(slot))
         });
-        let owner = self.told(slot, true, whose);
+        let name: Box<str> = self.name.as_str().into();
+        let owner = self.told(slot, is_awaited(&name, slot), whose);
         self.withheld += usize::from(owner.is_none());
-        let place = Place { id: outermost.into(), seen: Instant::now(), owner, processes: 0 };
+        let place = Place { name: name.clone(), seen: Instant::now(), owner, processes: 0 };
         let free = self.places.iter().position(Option::is_none).unwrap_or_else(|| {
             self.places.push(None);
             self.places.len() - 1
         });
-        self.by_id.insert(outermost.into(), free as u32);
+        self.by_name.insert(name, free as u32);
         self.places[free] = Some(place);
         free as u32
     }
@@ -213,7 +246,7 @@ impl Owners {
         for slot in &mut self.places {
             let Some(place) = slot else { continue };
             if place.processes == 0 {
-                self.by_id.remove(&place.id);
+                self.by_name.remove(&place.name);
                 *slot = None;
                 continue;
             }
@@ -246,5 +279,19 @@ impl Owners {
     /// The same, to give it groups.
     pub(super) fn get_mut(&mut self, owner: u32) -> Option<&mut Owner> {
         self.owners.get_mut(owner as usize)?.as_mut()
+    }
+}
+
+/// Whether somebody may still tell whose the processes are: our own container is there before we are, so that without
+/// one we are in none.
+fn is_awaited(name: &str, slot: Option<usize>) -> bool {
+    slot.is_some() || name != OWN
+}
+
+/// The id of a container that is not over.
+fn container(cgroup: &Cgroup) -> Option<&str> {
+    match &cgroup.kind {
+        CgroupKind::Container { id, .. } if cgroup.ended_in().is_none() => Some(id),
+        _ => None,
     }
 }

@@ -14,8 +14,12 @@ static SECRETS: LazyLock<Option<Regex>> = LazyLock::new(|| {
         "pass(?:word|wd|phrase)?|pwd|secret|token|api[-_]?key|access[-_]?key|credentials?|authorization";
     Regex::new(&format!("(?i)((?:{word})[a-z0-9_-]*[\"']?(?:[=:]|[= :]?\0| )+)[^\0]+")).ok()
 });
-/// The password in a URL.
-static URLS: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new("(://[^/@\\s:]*:)[^/@\\s]+@").ok());
+/// The password in a URL, or the token where there is no user: up to the last `@` before a path.
+static URLS: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new("(://(?:[^/@\\s\0:]*:)?)[^/\\s\0]+@").ok());
+/// The same without `://`: `user:token@host`.
+static ADDRESSES: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new("((?:^|[\\s\0=,;\"'(])[^\\s\0:@/=]+:)[^\\s\0/@][^\\s\0]*@").ok());
 
 /// What is taken out beside what always is.
 #[derive(Clone, Debug, Default)]
@@ -33,10 +37,14 @@ impl Redaction {
         let words = String::from_utf8_lossy(cmdline);
         let words = words.trim_end_matches('\0');
         let mut line = Cow::Borrowed(words);
-        for (pattern, with) in [(&*SECRETS, "${1}<redacted>"), (&*URLS, "${1}<redacted>@")] {
-            if let Some(pattern) = pattern {
-                line = Cow::Owned(pattern.replace_all(&line, with).into_owned());
-            }
+        let patterns =
+            [(&*SECRETS, "${1}<redacted>"), (&*URLS, "${1}<redacted>@"), (&*ADDRESSES, "${1}<redacted>@")];
+        for (pattern, with) in patterns {
+            // Without the pattern nobody knows what is secret.
+            line = Cow::Owned(match pattern {
+                Some(pattern) => pattern.replace_all(&line, with).into_owned(),
+                None => REDACTED.to_owned(),
+            });
         }
         let first = line.split('\0').next().unwrap_or_default().to_owned();
         (self.own(first), self.own(line.replace('\0', " ")))
@@ -69,6 +77,12 @@ mod tests {
             "x --db-token-file <redacted> API_KEY=<redacted>",
         );
         check(&["psql", "postgres://ann:x@db/a"], "psql postgres://ann:<redacted>@db/a");
+        check(&["psql", "postgres://ann:p@ss@db/a"], "psql postgres://ann:<redacted>@db/a");
+        check(&["git", "clone", "https://ghp_x@host/a"], "git clone https://<redacted>@host/a");
+        check(&["curl", "ann:x@host", "-u=bob:y/z@host"], "curl ann:<redacted>@host -u=bob:<redacted>@host");
+        check(&["ssh", "ann@host", "git@host:a/b"], "ssh ann@host git@host:a/b");
+        check(&["a", "http://host:80/b?m=c", "d@e"], "a http://host:80/b?m=c d@e");
+        check(&["a", "://x", "y@z"], "a ://x y@z");
         check(&["sh", "-c", "TOKEN=abc run; later"], "sh -c TOKEN=<redacted>");
         check(&["pay", "1234-5678"], "pay <redacted>");
         check(&["passwd"], "passwd");

@@ -1,7 +1,9 @@
 //! Processes that come, go, change their names and have others' numbers, in and out of pods.
 
+mod folded;
 mod large;
 mod threads;
+mod whose;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,6 +1,7 @@
 //! One process while it lives: what tells it from a later one of its number, its group, and what it had counted.
 
 use super::counts::{Count, Counts, Last};
+use super::faults::Faults;
 use super::owners::OUTSIDE;
 use crate::source::process::{
     Comm, Io, ProcessFiles, Stat, Status, Task, TaskFile, Unread, io, open_files_limit, smaps_rollup, stat,
@@ -97,8 +98,8 @@ pub(super) struct Meter<'a> {
     pub(super) tids: &'a mut Vec<u32>,
     /// Whether this process's limits are looked up again.
     pub(super) looks_again: bool,
-    /// The first thing that went wrong.
-    pub(super) fault: &'a mut Option<Unread>,
+    /// What went wrong.
+    pub(super) faults: &'a mut Faults,
 }
 
 impl Tracked {
@@ -320,7 +321,7 @@ impl Meter<'_> {
     fn note(&mut self, unread: Unread) {
         // A process that has ended is nothing to speak of, nor is one that even root may not look into.
         if !matches!(unread, Unread::Gone | Unread::Denied) {
-            self.fault.get_or_insert(unread);
+            self.faults.note(unread);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::source::file::read_in_root;
 use crate::source::text::{lines, number};
 
-/// The names that were asked for.
+/// The names that were asked for since the last time that they were forgotten.
 #[derive(Debug)]
 pub(super) struct Users {
     root: PathBuf,
@@ -17,6 +17,11 @@ impl Users {
     /// The users of the machine whose root this is.
     pub(super) fn new(root: &Path) -> Self {
         Users { root: root.to_owned(), names: HashMap::new() }
+    }
+
+    /// Users come, go and are called otherwise, and so many as there are numbers would be too many to keep.
+    pub(super) fn forget(&mut self) {
+        self.names.clear();
     }
 
     /// A user's name; the number where there is none, as for most users in containers.
@@ -50,5 +55,9 @@ mod tests {
         let tree = Tree::new(&[("etc/passwd", "root:x:0:0::/root:/bin/sh\nbroken\nann:x:1000:1000::/:\n")]);
         let mut users = Users::new(tree.path());
         assert_eq!([0, 1000, 7].map(|user| users.name(user).to_owned()), ["root", "ann", "7"]);
+        tree.write("etc/passwd", b"bob:x:1000:1000::/:\n");
+        assert_eq!(users.name(1000), "ann");
+        users.forget();
+        assert_eq!(users.name(1000), "bob");
     }
 }

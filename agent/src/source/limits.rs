@@ -1,7 +1,6 @@
 //! How many files a container's processes may open, as its first process was told.
 
 use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,8 +13,7 @@ use super::text::{lines, number, words};
 #[derive(Debug)]
 pub struct FileLimits {
     procfs: PathBuf,
-    /// The inode of the agent's own cgroup, where it is in a namespace of its own: of the processes there the files of
-    /// /proc say only that they are at its root (cgroup_namespaces(7)).
+    /// See [`pid::own_cgroup`].
     own: Option<u64>,
     /// By slot: of the container with this inode.
     containers: Vec<Option<Known>>,
@@ -37,8 +35,7 @@ const BEING_STARTED: Duration = Duration::from_secs(2);
 impl FileLimits {
     /// None yet.
     pub fn new(procfs: &Path) -> Self {
-        // The root of the namespace, wherever the machine's is mounted.
-        let own = std::fs::metadata("/sys/fs/cgroup").ok().map(|root| root.ino());
+        let own = pid::own_cgroup();
         FileLimits { procfs: procfs.to_owned(), own, containers: Vec::new(), buffer: Vec::new() }
     }
 

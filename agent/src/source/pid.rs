@@ -1,6 +1,7 @@
 //! A process of each container, found without the host's pid namespace.
 
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::file::read_once;
@@ -29,13 +30,21 @@ pub fn find(procfs: &Path, wanted: &HashMap<String, usize>) -> Vec<(usize, u32)>
     found.into_iter().collect()
 }
 
-/// The id of the container that a process is in.
+/// The inode of our own cgroup, where we are in a cgroup namespace of our own: of the processes there the files of /proc
+/// say only that they are at its root (cgroup_namespaces(7)).
+pub fn own_cgroup() -> Option<u64> {
+    // The root of the namespace, wherever the machine's is mounted.
+    std::fs::metadata("/sys/fs/cgroup").ok().map(|root| root.ino())
+}
+
+/// The id of the container that a process is directly in. Below it there may be containers of its own, with other
+/// networks and other limits.
 pub fn container_of(procfs: &Path, pid: u32, buffer: &mut Vec<u8>) -> Option<String> {
     read_once(&procfs.join(pid.to_string()).join("cgroup"), buffer).ok()?;
     innermost(buffer)
 }
 
-/// `4:memory:/kubepods/pod<uid>/<id>`: the last of the containers, which is the one that it is in.
+/// `4:memory:/kubepods/pod<uid>/<id>`: the last of the containers.
 fn innermost(cgroup: &[u8]) -> Option<String> {
     containers_in(cgroup).last().map(str::to_owned)
 }

@@ -11,8 +11,8 @@ use rustix::io::Errno;
 use super::processes::{set, spare};
 use super::text::number;
 pub use parse::{
-    Comm, Io, SmapsRollup, Stat, Status, comm, containers_in, effective_capabilities, io, open_files_limit,
-    smaps_rollup, stat, status,
+    Comm, Io, SmapsRollup, Stat, Status, comm, container_id, containers_in, effective_capabilities, io,
+    is_below_own_root, open_files_limit, smaps_rollup, stat, status,
 };
 
 /// A process, or one of its threads.
@@ -61,7 +61,7 @@ impl TaskFile {
 }
 
 /// Why a file of a process was not read.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unread {
     /// The process has ended.
     Gone,

@@ -82,12 +82,17 @@ impl Config {
     }
 
     /// The settings, where they are not those of the last time.
-    pub(super) fn take_changed(&mut self) -> Option<Settings> {
-        let names = self.names.as_ref().filter(|_| std::mem::take(&mut self.is_changed))?.clone();
+    ///
+    /// # Errors
+    /// Where what is to be taken out of command lines is not known.
+    pub(super) fn take_changed(&mut self) -> Result<Option<Settings>, CollectError> {
+        let Some(names) = self.names.as_ref().filter(|_| self.is_changed).cloned() else { return Ok(None) };
         let (options, of) = (&self.options, &COLLECTOR);
         let recheck_limit = options.duration(of, "recheckTimeLimit").filter(|limit| !limit.is_zero());
-        let patterns = compile_lines(options.value(of, "redact")).unwrap_or_default();
-        Some(Settings {
+        let patterns = compile_lines(options.value(of, "redact"))
+            .map_err(|what| CollectError::parse("option redact", what))?;
+        self.is_changed = false;
+        Ok(Some(Settings {
             names,
             children: options.flag(of, "children"),
             recheck: options.flag(of, "recheck") || recheck_limit.is_some(),
@@ -101,6 +106,25 @@ impl Config {
                 least_cpu: options.number(of, "leastCpuSeconds").saturating_mul(TICKS),
                 by_cpu: options.flag(of, "topByCpu"),
             },
-        })
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_pattern_of_what_is_secret_there_are_no_settings() {
+        let options = |redact: &str| Options([("redact".to_owned(), redact.to_owned())].into());
+        let taken = |redact: &str| {
+            let mut config = Config::new(&options(redact));
+            config.refresh().unwrap();
+            config.take_changed()
+        };
+        assert!(taken("a+").unwrap().is_some());
+        // A policy or flag with it is refused before it comes here.
+        let error = taken("a+\n(").unwrap_err().to_string();
+        assert!(error.starts_with("option redact: `(` is not a regular expression"), "{error}");
     }
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 
 use super::CgroupKind;
+use crate::source::process::container_id;
 
 /// What the directory is, below the cgroup in slot `parent`; nothing for what is neither a pod's nor a slice of pods.
 pub(super) fn kind(name: &OsStr, parent: usize) -> Option<CgroupKind> {
@@ -28,16 +29,6 @@ fn pod_uid(name: &str) -> Option<String> {
         None => name.strip_prefix("pod")?.to_owned(),
     };
     (!uid.is_empty()).then_some(uid)
-}
-
-/// `<id>` and `crio-<id>` with the cgroupfs driver; `cri-containerd-<id>.scope`, `crio-<id>.scope` and
-/// `docker-<id>.scope` with systemd's. CRI-O's monitor beside the container, `crio-conmon-<id>`, is none.
-fn container_id(name: &str) -> Option<&str> {
-    let name = name.strip_suffix(".scope").unwrap_or(name);
-    let id =
-        ["cri-containerd-", "crio-", "docker-"].iter().find_map(|p| name.strip_prefix(p)).unwrap_or(name);
-    let is_id = id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit());
-    is_id.then_some(id)
 }
 
 #[cfg(test)]

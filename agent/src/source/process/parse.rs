@@ -152,15 +152,30 @@ pub fn smaps_rollup(text: &[u8]) -> Option<SmapsRollup> {
     Some(SmapsRollup { resident: find(b"Pss:")?, swapped: find(b"SwapPss:")? })
 }
 
-/// The ids of containers in `cgroup`, the outermost first: runs of 64 hexadecimal digits between separators. A
-/// container that runs containers of its own has theirs below its own.
+/// The ids of containers in `cgroup`, the outermost first. A container that runs containers of its own has theirs below
+/// its own; a node that is a container itself has its own above those of its pods.
 pub fn containers_in(text: &[u8]) -> impl Iterator<Item = &str> {
-    let is_separator = |b: &u8| matches!(b, b'/' | b'-' | b'.');
     let paths = lines(text).filter_map(|line| line.splitn(3, |b| *b == b':').nth(2));
-    let pieces = paths.flat_map(move |path| path.split(is_separator));
-    pieces
-        .filter(|p| p.len() == 64 && p.iter().all(u8::is_ascii_hexdigit))
-        .filter_map(|id| std::str::from_utf8(id).ok())
+    let names = paths.flat_map(|path| path.split(|b| *b == b'/'));
+    names.filter_map(|name| container_id(std::str::from_utf8(name).ok()?))
+}
+
+/// The id of the container whose cgroup has this name: `<id>` and `crio-<id>` with the cgroupfs driver;
+/// `cri-containerd-<id>.scope`, `crio-<id>.scope` and `docker-<id>.scope` with systemd's. CRI-O's monitor beside the
+/// container, `crio-conmon-<id>`, is none.
+pub fn container_id(name: &str) -> Option<&str> {
+    let name = name.strip_suffix(".scope").unwrap_or(name);
+    let id =
+        ["cri-containerd-", "crio-", "docker-"].iter().find_map(|p| name.strip_prefix(p)).unwrap_or(name);
+    let is_id = id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit());
+    is_id.then_some(id)
+}
+
+/// Whether `cgroup` tells of a cgroup at or below the root of our cgroup namespace: whatever is elsewhere begins with
+/// `/..` (cgroup_namespaces(7)). Only cgroup v2 is asked, where runtimes give containers a namespace of their own.
+pub fn is_below_own_root(text: &[u8]) -> bool {
+    let path = lines(text).find_map(|line| line.strip_prefix(b"0::"));
+    path.is_some_and(|path| path.split(|b| *b == b'/').nth(1) != Some(b".."))
 }
 
 #[cfg(test)]
@@ -223,5 +238,22 @@ mod tests {
         let text = format!("0::/../../kubepods-podx.slice/cri-containerd-{outer}.scope/docker/{inner}\n");
         assert_eq!(containers_in(text.as_bytes()).collect::<Vec<_>>(), [outer.as_str(), &inner]);
         assert_eq!(containers_in(b"0::/system.slice/containerd.service\ngarbage").count(), 0);
+        let monitor = format!("0::/kubepods.slice/kubepods-podx.slice/crio-conmon-{outer}.scope");
+        assert_eq!(containers_in(monitor.as_bytes()).count(), 0, "of the runtime, not of the container");
+    }
+
+    #[test]
+    fn what_is_not_below_the_own_root_begins_with_dots() {
+        for (text, expected) in [
+            ("0::/\n", true),
+            ("0::/init.scope\n", true),
+            ("4:memory:/a\n0::/..a\n", true),
+            ("0::/..\n", false),
+            ("0::/../../podx/id\n", false),
+            ("4:memory:/\n", false),
+            ("", false),
+        ] {
+            assert_eq!(is_below_own_root(text.as_bytes()), expected, "{text}");
+        }
     }
 }
