@@ -30,8 +30,8 @@ impl Devices {
     }
 
     /// With files that take several reads, as those of /proc can.
-    pub fn whole(self) -> Self {
-        Devices { folder: self.folder.whole(), ..self }
+    pub fn in_records(self) -> Self {
+        Devices { folder: self.folder.in_records(), ..self }
     }
 
     /// Passes over those of other names.
@@ -156,7 +156,7 @@ pub struct Below {
     inside: &'static str,
     files: &'static [&'static str],
     only: fn(&str) -> bool,
-    is_whole: bool,
+    is_in_records: bool,
     handles: Arc<HandleBudget>,
     parents: Vec<(String, Devices)>,
 }
@@ -170,12 +170,12 @@ impl Below {
         only: fn(&str) -> bool,
         handles: &Arc<HandleBudget>,
     ) -> Self {
-        Below { inside, files, only, is_whole: false, handles: handles.clone(), parents: Vec::new() }
+        Below { inside, files, only, is_in_records: false, handles: handles.clone(), parents: Vec::new() }
     }
 
     /// With files that take several reads, as those of /proc can.
-    pub fn whole(self) -> Self {
-        Below { is_whole: true, ..self }
+    pub fn in_records(self) -> Self {
+        Below { is_in_records: true, ..self }
     }
 
     /// Lists those of every device; those without a folder have none.
@@ -204,7 +204,7 @@ impl Below {
             files => Devices::new(path, files, &self.handles),
         };
         let devices = devices.only(self.only);
-        if self.is_whole { devices.whole() } else { devices }
+        if self.is_in_records { devices.in_records() } else { devices }
     }
 
     /// Those of one device, by its place.

@@ -167,6 +167,7 @@ fn from_matches(matches: &ArgMatches) -> Result<Flags, String> {
             // Until the scraper shares out what the machine allows.
             handles: Arc::new(HandleBudget::new(0)),
             stuck: Arc::default(),
+            shared: Arc::default(),
         },
         node,
         operators: all("operator"),

@@ -14,6 +14,7 @@ pub mod network;
 pub mod pid;
 pub mod process;
 pub mod processes;
+pub mod shared;
 pub mod stuck;
 pub mod text;
 pub mod user_file;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use file::HandleBudget;
+use shared::SharedFiles;
 use stuck::StuckThreads;
 
 /// Where the node's file systems are mounted, how many of the machine's files may stay open, and how long one may take.
@@ -46,6 +48,8 @@ pub struct Paths {
     pub handles: Arc<HandleBudget>,
     /// Threads that wait for a file system which does not answer.
     pub stuck: Arc<StuckThreads>,
+    /// Files that several collectors read.
+    pub shared: Arc<SharedFiles>,
 }
 
 impl Default for Paths {
@@ -61,6 +65,7 @@ impl Default for Paths {
             timeout: Paths::TIMEOUT,
             handles: Arc::new(HandleBudget::new(0)),
             stuck: Arc::default(),
+            shared: Arc::default(),
         }
     }
 }

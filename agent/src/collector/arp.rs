@@ -25,7 +25,7 @@ pub(super) const COLLECTOR: Collector = Collector {
     run: Run::Node {
         start: |paths, options| {
             Box::new(Arp {
-                file: NodeFile::new(paths.net("arp")),
+                file: NodeFile::in_short_records(paths.net("arp")),
                 devices: options.pattern(&COLLECTOR, "deviceInclude", "deviceExclude"),
                 counts: Vec::new(),
             })

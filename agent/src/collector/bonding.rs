@@ -21,7 +21,7 @@ pub(super) const COLLECTOR: Collector = Collector {
         start: |paths, _| {
             let folder = paths.sysfs.join("class/net");
             Box::new(Bonding {
-                bonds: NodeFile::new(folder.join("bonding_masters")),
+                bonds: NodeFile::whole(folder.join("bonding_masters")),
                 folder,
                 buffer: Vec::new(),
             })

@@ -14,7 +14,7 @@ pub(super) const COLLECTOR: Collector = Collector {
     options: &[],
     exclusive: &[],
     run: Run::Node {
-        start: |paths, _| Box::new(Buddyinfo(NodeFile::new(paths.procfs.join("buddyinfo")))),
+        start: |paths, _| Box::new(Buddyinfo(NodeFile::in_short_records(paths.procfs.join("buddyinfo")))),
         can_block: false,
     },
 };

@@ -14,7 +14,7 @@ pub(super) const COLLECTOR: Collector = Collector {
     options: &[],
     exclusive: &[],
     run: Run::Node {
-        start: |paths, _| Box::new(CgroupControllers(NodeFile::new(paths.procfs.join("cgroups")))),
+        start: |paths, _| Box::new(CgroupControllers(NodeFile::whole(paths.procfs.join("cgroups")))),
         can_block: false,
     },
 };

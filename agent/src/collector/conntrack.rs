@@ -55,12 +55,12 @@ struct Conntrack {
 
 impl Conntrack {
     fn new(paths: &Paths) -> Self {
-        let sys = |file: &str| NodeFile::new(paths.procfs.join("sys/net/netfilter").join(file));
+        let sys = |file: &str| NodeFile::whole(paths.procfs.join("sys/net/netfilter").join(file));
         let is_own = paths.is_own_network() || paths.is_recorded();
         Conntrack {
             count: is_own.then(|| sys("nf_conntrack_count")),
             limit: sys("nf_conntrack_max"),
-            stat: NodeFile::new(paths.net("stat/nf_conntrack")),
+            stat: NodeFile::in_short_records(paths.net("stat/nf_conntrack")),
         }
     }
 }

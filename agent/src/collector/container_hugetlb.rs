@@ -9,7 +9,7 @@ use super::{CgroupCollector, Cgroups, CollectError, Collector, Run};
 use crate::metric::{Subject, Writer, families};
 use crate::source::Paths;
 use crate::source::cgroup::Version;
-use crate::source::file::{HandleBudget, KeptFile, NodeFile};
+use crate::source::file::{HandleBudget, KeptFile, Made, NodeFile};
 use crate::source::text::{only_number, pairs};
 
 /// `container_hugetlb`
@@ -100,7 +100,7 @@ impl CgroupCollector for ContainerHugetlb {
                     }
                     let path = || cgroups.folder(slot, "hugetlb").join(format!("hugetlb.{name}.{file}"));
                     let kept = &mut self.cgroups[slot].files[size * names.len() + at];
-                    match kept.read(&self.handles, path, &mut self.buffer, false) {
+                    match kept.read(&self.handles, path, &mut self.buffer, Made::Whole) {
                         Ok(()) => match value(*family, &self.buffer) {
                             Some(value) => out.push(*family, Subject::cgroup(slot), labels, value),
                             None => fault = Some(CollectError::parse(path(), "not a number")),
@@ -142,7 +142,7 @@ impl PageSize {
             n if n >= 1 << 10 => format!("{}MB", n >> 10),
             n => format!("{n}KB"),
         };
-        let file = |name: &str| -> NodeFile { NodeFile::new(PathBuf::from(folder).join(name)) };
+        let file = |name: &str| -> NodeFile { NodeFile::whole(PathBuf::from(folder).join(name)) };
         Some(PageSize { name, pages: ["nr_hugepages", "nr_overcommit_hugepages"].map(file) })
     }
 }

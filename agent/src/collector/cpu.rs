@@ -9,6 +9,7 @@ use topology::Topology;
 use super::{CollectError, Collector, NodeCollector, OptionDesc, OptionKind, Run};
 use crate::metric::{NamedDesc, Writer, families};
 use crate::source::file::NodeFile;
+use crate::source::shared::SharedFile;
 use crate::source::text::{label, lines, number, whole_lines, words};
 
 /// `cpu`
@@ -55,7 +56,7 @@ pub(super) const COLLECTOR: Collector = Collector {
                 (options.regex(&COLLECTOR, "infoFlagsInclude"), options.regex(&COLLECTOR, "infoBugsInclude"));
             let info = options.flag(&COLLECTOR, "info") || flags.is_some() || bugs.is_some();
             Box::new(Cpu {
-                file: NodeFile::new(paths.procfs.join("stat")),
+                file: paths.shared.whole(paths.procfs.join("stat")),
                 guest: options.flag(&COLLECTOR, "guest"),
                 cpus: Vec::new(),
                 info: info.then(|| Info { file: NodeFile::new(paths.procfs.join("cpuinfo")), flags, bugs }),
@@ -99,7 +100,7 @@ const TICKS_PER_SECOND: u64 = 100;
 const HOTPLUG: u64 = 3 * TICKS_PER_SECOND;
 
 struct Cpu {
-    file: NodeFile,
+    file: SharedFile,
     guest: bool,
     /// The last reading: idle and iowait may go back (proc.rst), which a counter must not, and only one who knows
     /// the value before can hold it. It lives and ends with the collector; nothing else depends on it.

@@ -18,7 +18,7 @@ pub(super) const COLLECTOR: Collector = Collector {
         start: |paths, _| {
             let folder = paths.sysfs.join("devices/system/cpu");
             Box::new(Cpufreq {
-                offline: NodeFile::new(folder.join("offline")),
+                offline: NodeFile::whole(folder.join("offline")),
                 cpus: Devices::new(folder, FILES, &paths.handles).only(|name| {
                     name.starts_with("cpu") && name[3..].starts_with(|c: char| c.is_ascii_digit())
                 }),

@@ -18,7 +18,7 @@ pub(super) const COLLECTOR: Collector = Collector {
     options: &[],
     exclusive: &[],
     run: Run::Node {
-        start: |paths, _| Box::new(Drm(Folder::new(paths.sysfs.join("class/drm"), &FILES, &paths.handles))),
+        start: |paths, _| Box::new(Drm(Folder::sysfs(paths.sysfs.join("class/drm"), &FILES, &paths.handles))),
         // The card is asked, and a sleeping one is woken.
         can_block: true,
     },

@@ -15,7 +15,7 @@ pub(super) const COLLECTOR: Collector = Collector {
     exclusive: &[],
     run: Run::Node {
         start: |paths, _| {
-            let file = |name: &str| NodeFile::new(paths.procfs.join("sys/kernel/random").join(name));
+            let file = |name: &str| NodeFile::whole(paths.procfs.join("sys/kernel/random").join(name));
             Box::new(Entropy([(F::Available, file("entropy_avail")), (F::PoolSize, file("poolsize"))]))
         },
         can_block: false,

@@ -14,7 +14,7 @@ pub(super) const COLLECTOR: Collector = Collector {
     options: &[],
     exclusive: &[],
     run: Run::Node {
-        start: |paths, _| Box::new(Filefd(NodeFile::new(paths.procfs.join("sys/fs/file-nr")))),
+        start: |paths, _| Box::new(Filefd(NodeFile::whole(paths.procfs.join("sys/fs/file-nr")))),
         can_block: false,
     },
 };

@@ -26,7 +26,7 @@ pub(super) const COLLECTOR: Collector = Collector {
         start: |paths, options| {
             let asked = options.value(&COLLECTOR, "backendLabels");
             Box::new(Ipvs {
-                stats: NodeFile::new(paths.net("ip_vs_stats")),
+                stats: NodeFile::whole(paths.net("ip_vs_stats")),
                 table: NodeFile::new(paths.net("ip_vs")),
                 labels: LABELS.map(|label| asked.split(',').any(|asked| asked == label)),
                 backends: HashMap::new(),

@@ -16,7 +16,7 @@ pub(super) const COLLECTOR: Collector = Collector {
     run: Run::Node {
         // Since Linux 6.13, with CONFIG_DETECT_HUNG_TASK.
         start: |paths, _| {
-            Box::new(KernelHung(NodeFile::new(paths.procfs.join("sys/kernel/hung_task_detect_count"))))
+            Box::new(KernelHung(NodeFile::whole(paths.procfs.join("sys/kernel/hung_task_detect_count"))))
         },
         can_block: false,
     },

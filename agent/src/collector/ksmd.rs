@@ -16,7 +16,7 @@ pub(super) const COLLECTOR: Collector = Collector {
     run: Run::Node {
         start: |paths, _| {
             let folder = paths.sysfs.join("kernel/mm/ksm");
-            Box::new(Ksmd(FILES.map(|(family, file)| (family, NodeFile::new(folder.join(file))))))
+            Box::new(Ksmd(FILES.map(|(family, file)| (family, NodeFile::whole(folder.join(file))))))
         },
         can_block: false,
     },

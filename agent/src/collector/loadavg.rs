@@ -14,7 +14,7 @@ pub(super) const COLLECTOR: Collector = Collector {
     options: &[],
     exclusive: &[],
     run: Run::Node {
-        start: |paths, _| Box::new(Loadavg(NodeFile::new(paths.procfs.join("loadavg")))),
+        start: |paths, _| Box::new(Loadavg(NodeFile::whole(paths.procfs.join("loadavg")))),
         can_block: false,
     },
 };

@@ -57,8 +57,8 @@ impl Machine {
             paths: paths.clone(),
             ids: None,
             inventory: Inventory::new(paths),
-            meminfo: NodeFile::new(paths.procfs.join("meminfo")),
-            release: NodeFile::new(paths.procfs.join("sys/kernel/osrelease")),
+            meminfo: NodeFile::whole(paths.procfs.join("meminfo")),
+            release: NodeFile::whole(paths.procfs.join("sys/kernel/osrelease")),
             os: Default::default(),
             buffer: Vec::new(),
         }

@@ -20,7 +20,7 @@ pub(super) const COLLECTOR: Collector = Collector {
         start: |paths, _| {
             Box::new(Mdadm {
                 mdstat: NodeFile::new(paths.procfs.join("mdstat")),
-                devices: Folder::new(
+                devices: Folder::sysfs(
                     paths.sysfs.join("block"),
                     &["md/level", "md/raid_disks", "md/degraded"],
                     &paths.handles,

@@ -14,7 +14,7 @@ pub(super) const COLLECTOR: Collector = Collector {
     options: &[],
     exclusive: &[],
     run: Run::Node {
-        start: |paths, _| Box::new(Meminfo(NodeFile::new(paths.procfs.join("meminfo")))),
+        start: |paths, _| Box::new(Meminfo(NodeFile::whole(paths.procfs.join("meminfo")))),
         can_block: false,
     },
 };

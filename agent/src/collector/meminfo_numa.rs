@@ -19,7 +19,7 @@ pub(super) const COLLECTOR: Collector = Collector {
     exclusive: &[],
     run: Run::Node {
         start: |paths, _| {
-            let nodes = Folder::new(paths.sysfs.join("devices/system/node"), &FILES, &paths.handles);
+            let nodes = Folder::sysfs(paths.sysfs.join("devices/system/node"), &FILES, &paths.handles);
             Box::new(MeminfoNuma { nodes, family: Family::default() })
         },
         can_block: false,

@@ -171,7 +171,7 @@ struct Interface {
 impl Netdev {
     fn new(paths: &Paths, options: &Options) -> Self {
         Netdev {
-            file: NodeFile::new(paths.net("dev")),
+            file: NodeFile::in_short_records(paths.net("dev")),
             pattern: options.pattern(&COLLECTOR, "deviceInclude", "deviceExclude"),
             is_detailed: options.flag(&COLLECTOR, "enableDetailedMetrics"),
             has_alias: options.flag(&COLLECTOR, "labelIfalias"),

@@ -31,9 +31,9 @@ pub(super) const COLLECTOR: Collector = Collector {
             let pattern = options.regex(&COLLECTOR, "fields");
             let fields = Fields::new("node_netstat_", pattern, |key| format!("Statistic {key}."));
             Box::new(Netstat {
-                netstat: NodeFile::new(paths.net("netstat")),
-                snmp: NodeFile::new(paths.net("snmp")),
-                snmp6: NodeFile::new(paths.net("snmp6")),
+                netstat: NodeFile::whole(paths.net("netstat")),
+                snmp: NodeFile::whole(paths.net("snmp")),
+                snmp6: NodeFile::whole(paths.net("snmp6")),
                 fields,
             })
         },

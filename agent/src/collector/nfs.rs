@@ -13,7 +13,10 @@ pub(super) const COLLECTOR: Collector = Collector {
     named: &[],
     options: &[],
     exclusive: &[],
-    run: Run::Node { start: |paths, _| Box::new(Nfs(NodeFile::new(paths.net("rpc/nfs")))), can_block: false },
+    run: Run::Node {
+        start: |paths, _| Box::new(Nfs(NodeFile::whole(paths.net("rpc/nfs")))),
+        can_block: false,
+    },
 };
 
 families! {

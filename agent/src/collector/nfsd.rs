@@ -15,7 +15,7 @@ pub(super) const COLLECTOR: Collector = Collector {
     options: &[],
     exclusive: &[],
     run: Run::Node {
-        start: |paths, _| Box::new(Nfsd(NodeFile::new(paths.net("rpc/nfsd")))),
+        start: |paths, _| Box::new(Nfsd(NodeFile::whole(paths.net("rpc/nfsd")))),
         can_block: false,
     },
 };

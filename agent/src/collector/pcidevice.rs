@@ -37,7 +37,7 @@ pub(super) const COLLECTOR: Collector = Collector {
         start: |paths, options| {
             let names = options.flag(&COLLECTOR, "names");
             Box::new(PciDevice {
-                devices: Folder::new(paths.sysfs.join("bus/pci/devices"), &FILES, &paths.handles),
+                devices: Folder::sysfs(paths.sysfs.join("bus/pci/devices"), &FILES, &paths.handles),
                 names: names.then(|| Names::new(&paths.rootfs, options.set("idsfile"))),
                 known: Vec::new(),
             })

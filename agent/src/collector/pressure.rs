@@ -19,7 +19,7 @@ pub(super) const COLLECTOR: Collector = Collector {
         start: |paths, _| {
             let folder = paths.procfs.join("pressure");
             Box::new(Pressure(
-                RESOURCES.map(|(name, some, full)| (NodeFile::new(folder.join(name)), some, full)),
+                RESOURCES.map(|(name, some, full)| (NodeFile::whole(folder.join(name)), some, full)),
             ))
         },
         can_block: false,

@@ -19,8 +19,8 @@ pub(super) const COLLECTOR: Collector = Collector {
             Box::new(Counts {
                 processes: Processes::new(&paths.procfs),
                 limits: [
-                    (F::MaxThreads, NodeFile::new(paths.procfs.join("sys/kernel/threads-max"))),
-                    (F::MaxPids, NodeFile::new(paths.procfs.join("sys/kernel/pid_max"))),
+                    (F::MaxThreads, NodeFile::whole(paths.procfs.join("sys/kernel/threads-max"))),
+                    (F::MaxPids, NodeFile::whole(paths.procfs.join("sys/kernel/pid_max"))),
                 ],
             })
         },

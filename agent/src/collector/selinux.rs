@@ -19,8 +19,8 @@ pub(super) const COLLECTOR: Collector = Collector {
     run: Run::Node {
         start: |paths, _| {
             Box::new(Selinux {
-                enforce: NodeFile::new(paths.sysfs.join("fs/selinux/enforce")),
-                context: NodeFile::new(paths.procfs.join("self/attr/current")),
+                enforce: NodeFile::whole(paths.sysfs.join("fs/selinux/enforce")),
+                context: NodeFile::whole(paths.procfs.join("self/attr/current")),
                 paths: paths.clone(),
                 text: Vec::new(),
             })

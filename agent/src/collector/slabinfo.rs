@@ -19,7 +19,7 @@ pub(super) const COLLECTOR: Collector = Collector {
     run: Run::Node {
         start: |paths, options| {
             Box::new(Slabinfo {
-                file: NodeFile::new(paths.procfs.join("slabinfo")),
+                file: NodeFile::in_short_records(paths.procfs.join("slabinfo")),
                 slabs: options.both(&COLLECTOR, "slabsInclude", "slabsExclude"),
             })
         },

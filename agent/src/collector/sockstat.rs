@@ -19,7 +19,7 @@ pub(super) const COLLECTOR: Collector = Collector {
         start: |paths, _| {
             Box::new(Sockstat {
                 // Either is missing where the kernel has no such protocol.
-                files: [NodeFile::new(paths.net("sockstat")), NodeFile::new(paths.net("sockstat6"))],
+                files: [NodeFile::whole(paths.net("sockstat")), NodeFile::whole(paths.net("sockstat6"))],
                 page_size: rustix::param::page_size() as f64,
             })
         },

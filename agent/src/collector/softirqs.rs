@@ -14,7 +14,7 @@ pub(super) const COLLECTOR: Collector = Collector {
     options: &[],
     exclusive: &[],
     run: Run::Node {
-        start: |paths, _| Box::new(Softirqs(NodeFile::new(paths.procfs.join("softirqs")))),
+        start: |paths, _| Box::new(Softirqs(NodeFile::whole(paths.procfs.join("softirqs")))),
         can_block: false,
     },
 };

@@ -14,7 +14,7 @@ pub(super) const COLLECTOR: Collector = Collector {
     options: &[],
     exclusive: &[],
     run: Run::Node {
-        start: |paths, _| Box::new(Softnet(NodeFile::new(paths.net("softnet_stat")))),
+        start: |paths, _| Box::new(Softnet(NodeFile::in_short_records(paths.net("softnet_stat")))),
         can_block: false,
     },
 };

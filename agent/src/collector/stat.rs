@@ -2,7 +2,7 @@
 
 use super::{CollectError, Collector, NodeCollector, OptionDesc, OptionKind, Run};
 use crate::metric::{Labels, Writer, families};
-use crate::source::file::NodeFile;
+use crate::source::shared::SharedFile;
 use crate::source::text::{label, lines, number, whole_lines, words};
 
 /// `stat`
@@ -21,7 +21,7 @@ pub(super) const COLLECTOR: Collector = Collector {
     run: Run::Node {
         start: |paths, options| {
             Box::new(Stat {
-                file: NodeFile::new(paths.procfs.join("stat")),
+                file: paths.shared.whole(paths.procfs.join("stat")),
                 softirq: options.flag(&COLLECTOR, "softirq"),
             })
         },
@@ -55,7 +55,7 @@ const VECTORS: [&str; 10] =
     ["hi", "timer", "net_tx", "net_rx", "block", "block_iopoll", "tasklet", "sched", "hrtimer", "rcu"];
 
 struct Stat {
-    file: NodeFile,
+    file: SharedFile,
     softirq: bool,
 }
 

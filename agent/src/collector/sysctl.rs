@@ -61,7 +61,7 @@ impl Setting {
         let (name, keys) = line.split_once(':').map_or((line, None), |(name, keys)| (name, Some(keys)));
         let path = name.replace('.', "/");
         // What begins with a slash would replace the folder.
-        let file = NodeFile::new(paths.procfs.join("sys").join(path.trim_start_matches('/')));
+        let file = NodeFile::whole(paths.procfs.join("sys").join(path.trim_start_matches('/')));
         let families = match keys {
             None => vec![Family::new(name, None)],
             Some(keys) => keys.split(',').enumerate().map(|key| Family::new(name, Some(key))).collect(),

@@ -14,7 +14,9 @@ pub(super) const COLLECTOR: Collector = Collector {
     options: &[],
     exclusive: &[],
     run: Run::Node {
-        start: |paths, _| Box::new(Tcpstat(["tcp", "tcp6"].map(|file| NodeFile::new(paths.net(file))))),
+        start: |paths, _| {
+            Box::new(Tcpstat(["tcp", "tcp6"].map(|file| NodeFile::in_short_records(paths.net(file)))))
+        },
         can_block: false,
     },
 };

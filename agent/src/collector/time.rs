@@ -23,7 +23,7 @@ pub(super) const COLLECTOR: Collector = Collector {
         start: |paths, _| {
             let folder = paths.sysfs.join("devices/system/clocksource");
             Box::new(Time {
-                clocksources: Folder::new(
+                clocksources: Folder::sysfs(
                     folder,
                     &["available_clocksource", "current_clocksource"],
                     &paths.handles,

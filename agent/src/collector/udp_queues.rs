@@ -18,8 +18,8 @@ pub(super) const COLLECTOR: Collector = Collector {
     run: Run::Node {
         start: |paths, _| {
             Box::new(UdpQueues([
-                ("v4", NodeFile::new(paths.net("udp"))),
-                ("v6", NodeFile::new(paths.net("udp6"))),
+                ("v4", NodeFile::in_short_records(paths.net("udp"))),
+                ("v6", NodeFile::in_short_records(paths.net("udp6"))),
             ]))
         },
         can_block: false,

@@ -23,7 +23,7 @@ pub(super) const COLLECTOR: Collector = Collector {
             let pattern = options.regex(&COLLECTOR, "fields");
             let help = |key: &str| format!("/proc/vmstat information field {key}.");
             Box::new(Vmstat {
-                file: NodeFile::new(paths.procfs.join("vmstat")),
+                file: NodeFile::in_short_records(paths.procfs.join("vmstat")),
                 fields: Fields::new("node_vmstat_", pattern, help),
             })
         },

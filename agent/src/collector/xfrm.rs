@@ -14,7 +14,7 @@ pub(super) const COLLECTOR: Collector = Collector {
     options: &[],
     exclusive: &[],
     run: Run::Node {
-        start: |paths, _| Box::new(Xfrm(NodeFile::new(paths.net("xfrm_stat")))),
+        start: |paths, _| Box::new(Xfrm(NodeFile::whole(paths.net("xfrm_stat")))),
         can_block: false,
     },
 };

@@ -23,8 +23,9 @@ pub(super) const COLLECTOR: Collector = Collector {
             let folder = paths.procfs.join("spl/kstat/zfs");
             Box::new(Zfs {
                 files: FILES.map(|(_, file)| NodeFile::new(folder.join(file))).into(),
-                pools: Devices::new(folder, POOL, &paths.handles).whole(),
-                datasets: Below::new("", &[], |name| name.starts_with("objset-"), &paths.handles).whole(),
+                pools: Devices::new(folder, POOL, &paths.handles).in_records(),
+                datasets: Below::new("", &[], |name| name.starts_with("objset-"), &paths.handles)
+                    .in_records(),
                 name: String::new(),
                 help: String::new(),
             })

@@ -16,7 +16,7 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
 use super::Paths;
-use super::file::{HandleBudget, KeptFile};
+use super::file::{HandleBudget, KeptFile, Made};
 use ends::{Ends, Texts};
 pub use file::CgroupFile;
 use file::{below, file_path};
@@ -288,7 +288,7 @@ impl CgroupTree {
         }
         let was_absent = matches!(cgroup.files[file as usize], KeptFile::Absent);
         let path = || file_path(&self.mount, self.version, &cgroup.path, file);
-        match cgroup.files[file as usize].read(&self.budget, path, buffer, false) {
+        match cgroup.files[file as usize].read(&self.budget, path, buffer, Made::Whole) {
             Ok(()) => Ok(()),
             // Known to be absent: it was asked for before.
             Err(Errno::NOENT) if was_absent => Err(ReadError::Absent),

@@ -56,6 +56,34 @@ impl HandleBudget {
     }
 }
 
+/// How the kernel makes a file, by which a read shows that it came to the end. A read of nothing always does, but takes a
+/// call more, and for a table such as `/proc/net/udp` another walk through all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// In one piece, so that a read that leaves room in the buffer has all of it: the files of cgroups and of /sys
+    /// (fs/kernfs/file.c), settings (kernel/sysctl.c), and what is a single record to /proc (fs/seq_file.c, single_open).
+    Whole,
+    /// In records of less than [`HALF_A_PAGE`] each. A read is cut off where the next record has no room in a page
+    /// (fs/seq_file.c, seq_read_iter), so that one of less than half a page was not cut off.
+    InShortRecords,
+    /// In records that may be of any length.
+    InRecords,
+}
+
+/// Of the smallest pages that there are.
+const HALF_A_PAGE: usize = 2 << 10;
+
+impl Made {
+    /// Whether a read of so many bytes, which left room or not, came to the end.
+    fn has_ended(self, read: usize, is_full: bool) -> bool {
+        match self {
+            Made::Whole => !is_full,
+            Made::InShortRecords => read < HALF_A_PAGE && !is_full,
+            Made::InRecords => false,
+        }
+    }
+}
+
 /// One file that is read at every scrape.
 #[derive(Debug, Default)]
 pub enum KeptFile {
@@ -71,9 +99,6 @@ pub enum KeptFile {
 impl KeptFile {
     /// Reads the file into `buffer`, which it replaces; `path` is asked for only when the file must be opened.
     ///
-    /// `whole` reads to the end; without it one read is enough where it does not fill the buffer, which holds for
-    /// the files of a cgroup: the kernel makes each in one piece (fs/kernfs/file.c, seq_file with a single record).
-    ///
     /// # Errors
     /// What the kernel says. `NOENT` once means absent for good, and is said again without asking.
     pub fn read(
@@ -81,11 +106,11 @@ impl KeptFile {
         budget: &HandleBudget,
         path: impl FnOnce() -> std::path::PathBuf,
         buffer: &mut Vec<u8>,
-        whole: bool,
+        made: Made,
     ) -> Result<(), Errno> {
         match self {
             KeptFile::Absent => Err(Errno::NOENT),
-            KeptFile::Open(fd) => read_at_start(fd, buffer, whole),
+            KeptFile::Open(fd) => read_at_start(fd, buffer, made),
             KeptFile::Closed => {
                 let fd = match open(&path()) {
                     Ok(fd) => fd,
@@ -95,7 +120,7 @@ impl KeptFile {
                     }
                     Err(error) => return Err(error),
                 };
-                let result = read_at_start(&fd, buffer, whole);
+                let result = read_at_start(&fd, buffer, made);
                 if budget.take() {
                     *self = KeptFile::Open(fd);
                 }
@@ -125,14 +150,25 @@ pub struct FileError {
 #[derive(Debug)]
 pub struct NodeFile {
     path: std::path::PathBuf,
+    made: Made,
     file: KeptFile,
     buffer: Vec<u8>,
 }
 
 impl NodeFile {
-    /// The file at this path; opened when first read.
+    /// The file at this path, which is opened when first read, and may be made in any way.
     pub fn new(path: std::path::PathBuf) -> Self {
-        NodeFile { path, file: KeptFile::Closed, buffer: Vec::new() }
+        NodeFile { path, made: Made::InRecords, file: KeptFile::Closed, buffer: Vec::new() }
+    }
+
+    /// A file that the kernel makes in one piece.
+    pub fn whole(path: std::path::PathBuf) -> Self {
+        NodeFile { made: Made::Whole, ..NodeFile::new(path) }
+    }
+
+    /// A file of records that are all shorter than half a page.
+    pub fn in_short_records(path: std::path::PathBuf) -> Self {
+        NodeFile { made: Made::InShortRecords, ..NodeFile::new(path) }
     }
 
     /// The whole of it as it is now.
@@ -145,11 +181,11 @@ impl NodeFile {
         if matches!(self.file, KeptFile::Absent) {
             self.file = KeptFile::Closed;
         }
-        let mut result = self.file.read(&unbounded, || self.path.clone(), &mut self.buffer, true);
+        let mut result = self.file.read(&unbounded, || self.path.clone(), &mut self.buffer, self.made);
         if result.is_err() && matches!(self.file, KeptFile::Open(_)) {
             // What its module made went with it, and a module that is loaded again makes another file.
             self.file = KeptFile::Closed;
-            result = self.file.read(&unbounded, || self.path.clone(), &mut self.buffer, true);
+            result = self.file.read(&unbounded, || self.path.clone(), &mut self.buffer, self.made);
         }
         match result {
             Ok(()) => Ok(&self.buffer),
@@ -183,14 +219,14 @@ impl NodeFile {
                 rustix::io::pread(&fd, rustix::buffer::spare_capacity(buffer), offset)
             })?;
             offset += read as u64;
-            let Some(last) = buffer.iter().rposition(|b| *b == b'\n').filter(|_| read > 0) else {
-                if read > 0 {
-                    continue;
-                }
+            let is_full = buffer.len() == buffer.capacity();
+            if let Some(last) = buffer.iter().rposition(|b| *b == b'\n') {
+                super::text::lines(&buffer[..=last]).for_each(&mut found);
+                buffer.drain(..=last);
+            }
+            if read == 0 || self.made.has_ended(read, is_full) {
                 break;
-            };
-            super::text::lines(&buffer[..=last]).for_each(&mut found);
-            buffer.drain(..=last);
+            }
         }
         self.file = KeptFile::Open(fd);
         Ok(buffer.is_empty())
@@ -207,7 +243,7 @@ impl NodeFile {
 /// # Errors
 /// What the kernel says.
 pub fn read_once(path: &Path, buffer: &mut Vec<u8>) -> Result<(), Errno> {
-    read_at_start(open(path)?, buffer, true)
+    read_at_start(open(path)?, buffer, Made::InRecords)
 }
 
 /// Reads a file of the node's root file system once; links are followed as the node itself would.
@@ -238,7 +274,7 @@ pub fn read_in_root(root: &Path, path: &str, buffer: &mut Vec<u8>) -> Result<(),
             }
         }
     };
-    read_at_start(fd, buffer, true)
+    read_at_start(fd, buffer, Made::InRecords)
 }
 
 fn open(path: &Path) -> Result<OwnedFd, Errno> {
@@ -246,7 +282,7 @@ fn open(path: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())
 }
 
-fn read_at_start(fd: impl AsFd, buffer: &mut Vec<u8>, whole: bool) -> Result<(), Errno> {
+fn read_at_start(fd: impl AsFd, buffer: &mut Vec<u8>, made: Made) -> Result<(), Errno> {
     /// No file that is read here comes near it; what does is cut off.
     const LONGEST: usize = 4 << 20;
     if buffer.capacity() == 0 {
@@ -261,8 +297,8 @@ fn read_at_start(fd: impl AsFd, buffer: &mut Vec<u8>, whole: bool) -> Result<(),
         let read = rustix::io::retry_on_intr(|| {
             rustix::io::pread(&fd, rustix::buffer::spare_capacity(buffer), offset)
         })?;
-        let full = buffer.len() == buffer.capacity();
-        if read == 0 || (!whole && !full) || buffer.len() >= LONGEST {
+        let is_full = buffer.len() == buffer.capacity();
+        if read == 0 || made.has_ended(read, is_full) || buffer.len() >= LONGEST {
             return Ok(());
         }
     }
@@ -278,14 +314,14 @@ mod tests {
         std::fs::write(&path, "one").unwrap();
         let budget = HandleBudget::new(1);
         let (mut file, mut buffer) = (KeptFile::Closed, Vec::new());
-        file.read(&budget, || path.clone(), &mut buffer, true).unwrap();
+        file.read(&budget, || path.clone(), &mut buffer, Made::InRecords).unwrap();
         assert_eq!(buffer, b"one");
         std::fs::write(&path, "two and a half").unwrap();
-        file.read(&budget, || unreachable!("it is open"), &mut buffer, true).unwrap();
+        file.read(&budget, || unreachable!("it is open"), &mut buffer, Made::InRecords).unwrap();
         assert_eq!(buffer, b"two and a half");
         assert_eq!(budget.open(), 1);
         let mut second = KeptFile::Closed;
-        second.read(&budget, || path.clone(), &mut buffer, true).unwrap();
+        second.read(&budget, || path.clone(), &mut buffer, Made::InRecords).unwrap();
         assert!(matches!(second, KeptFile::Closed), "the budget is spent");
         file.close(&budget);
         assert_eq!(budget.open(), 0);
@@ -298,13 +334,14 @@ mod tests {
         let mut lines: Vec<String> = (0..9000).map(|n| format!("line {n}")).collect();
         lines.push("long".repeat(30_000));
         std::fs::write(&path, lines.join("\n") + "\ncut").unwrap();
-        let mut file = NodeFile::new(path.clone());
-        for _ in 0..2 {
+        let makes = [NodeFile::new, NodeFile::whole, NodeFile::in_short_records];
+        for mut file in makes.map(|make| make(path.clone())) {
             let mut found = Vec::new();
             let is_whole = file.each_line(|line| found.push(String::from_utf8(line.to_vec()).unwrap()));
             assert!(!is_whole.unwrap());
             assert!(found == lines);
         }
+        let mut file = NodeFile::new(path.clone());
         std::fs::write(&path, "").unwrap();
         assert!(file.each_line(|_| unreachable!()).unwrap());
         std::fs::remove_file(&path).unwrap();
@@ -315,8 +352,8 @@ mod tests {
         let budget = HandleBudget::new(1);
         let (mut file, mut buffer) = (KeptFile::Closed, Vec::new());
         let missing = || std::env::temp_dir().join("no such file here");
-        assert_eq!(file.read(&budget, missing, &mut buffer, true), Err(Errno::NOENT));
-        assert_eq!(file.read(&budget, || unreachable!(), &mut buffer, true), Err(Errno::NOENT));
+        assert_eq!(file.read(&budget, missing, &mut buffer, Made::InRecords), Err(Errno::NOENT));
+        assert_eq!(file.read(&budget, || unreachable!(), &mut buffer, Made::InRecords), Err(Errno::NOENT));
     }
 
     #[test]
@@ -339,9 +376,9 @@ mod tests {
         let path = std::env::temp_dir().join(format!("long-{}", std::process::id()));
         let text = "0123456789".repeat(5000);
         std::fs::write(&path, &text).unwrap();
-        for whole in [true, false] {
+        for made in [Made::Whole, Made::InShortRecords, Made::InRecords] {
             let mut buffer = Vec::with_capacity(100);
-            read_at_start(open(&path).unwrap(), &mut buffer, whole).unwrap();
+            read_at_start(open(&path).unwrap(), &mut buffer, made).unwrap();
             assert_eq!(buffer.len(), text.len());
         }
         std::fs::remove_file(&path).unwrap();

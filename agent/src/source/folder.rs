@@ -7,7 +7,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{Access, FileType, Mode, OFlags, RawDir, SeekFrom};
 use rustix::io::Errno;
 
-use super::file::{HandleBudget, KeptFile};
+use super::file::{HandleBudget, KeptFile, Made};
 
 /// A folder whose entries are devices, each with the same few files.
 #[derive(Debug)]
@@ -15,9 +15,10 @@ pub struct Folder {
     path: PathBuf,
     files: &'static [&'static str],
     only: fn(&str) -> bool,
-    is_whole: bool,
+    made: Made,
     handles: Arc<HandleBudget>,
-    folder: Option<OwnedFd>,
+    /// With its inode.
+    folder: Option<(OwnedFd, u64)>,
     entries: Vec<Entry>,
     /// What the kernel lists, and what a file holds.
     buffer: Vec<u8>,
@@ -36,12 +37,15 @@ struct Entry {
 
 impl Folder {
     /// The folder at this path, with the files that are read of each entry; a file may lie deeper (`statistics/x`).
-    pub fn new(path: PathBuf, files: &'static [&'static str], handles: &Arc<HandleBudget>) -> Self {
+    ///
+    /// One read of a file is enough: the kernel makes those of /sys each in one piece, which is a page at most
+    /// (fs/sysfs/file.c, sysfs_kf_seq_show).
+    pub fn sysfs(path: PathBuf, files: &'static [&'static str], handles: &Arc<HandleBudget>) -> Self {
         Folder {
             path,
             files,
             only: |_| true,
-            is_whole: true,
+            made: Made::Whole,
             handles: handles.clone(),
             folder: None,
             entries: Vec::new(),
@@ -51,27 +55,14 @@ impl Folder {
         }
     }
 
-    /// A folder of /sys, where one read of a file is enough: the kernel makes each in one piece, which is a page at
-    /// most (fs/sysfs/file.c, sysfs_kf_seq_show).
-    pub fn sysfs(path: PathBuf, files: &'static [&'static str], handles: &Arc<HandleBudget>) -> Self {
-        let mut folder = Folder::new(path, files, handles);
-        folder.is_whole = false;
-        folder
-    }
-
     /// A folder whose entries are themselves the files, each with the place 0.
-    pub fn of_files(path: PathBuf, handles: &Arc<HandleBudget>) -> Self {
-        Folder::new(path, &[""], handles)
-    }
-
-    /// As before, of a folder of /sys.
     pub fn of_attributes(path: PathBuf, handles: &Arc<HandleBudget>) -> Self {
         Folder::sysfs(path, &[""], handles)
     }
 
     /// With files that take several reads, as those of /proc can.
-    pub fn whole(mut self) -> Self {
-        self.is_whole = true;
+    pub fn in_records(mut self) -> Self {
+        self.made = Made::InRecords;
         self
     }
 
@@ -94,10 +85,13 @@ impl Folder {
     /// What the kernel says; `NOENT` where there is no such folder.
     pub fn list(&mut self) -> Result<(), Errno> {
         self.entries.iter_mut().for_each(|entry| entry.is_present = false);
-        let was_open = self.folder.is_some();
+        let known = self.folder.as_ref().map(|(_, inode)| *inode);
         let mut listed = self.look();
         // One that was removed lists nothing, and another may be in its place, as when a driver is loaded again.
-        if was_open && !self.entries.iter().any(|entry| entry.is_present) {
+        if known.is_some()
+            && !self.entries.iter().any(|entry| entry.is_present)
+            && rustix::fs::stat(&self.path).ok().map(|it| it.st_ino) != known
+        {
             self.folder = None;
             listed = self.look();
         }
@@ -118,14 +112,16 @@ impl Folder {
     }
 
     fn look(&mut self) -> Result<(), Errno> {
-        let folder = match self.folder.take() {
-            Some(folder) => {
+        let (folder, inode) = match self.folder.take() {
+            Some((folder, inode)) => {
                 rustix::fs::seek(&folder, SeekFrom::Start(0))?;
-                folder
+                (folder, inode)
             }
             None => {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                rustix::fs::open(&self.path, flags, Mode::empty())?
+                let folder = rustix::fs::open(&self.path, flags, Mode::empty())?;
+                let inode = rustix::fs::fstat(&folder)?.st_ino;
+                (folder, inode)
             }
         };
         self.buffer.clear();
@@ -155,7 +151,7 @@ impl Folder {
                 }
             }
         }
-        self.folder = Some(folder);
+        self.folder = Some((folder, inode));
         Ok(())
     }
 
@@ -206,11 +202,11 @@ impl Folder {
             *kept = KeptFile::Closed;
         }
         let path = || path(folder, name, file);
-        let mut result = kept.read(&self.handles, path, &mut self.buffer, self.is_whole);
+        let mut result = kept.read(&self.handles, path, &mut self.buffer, self.made);
         if result == Err(Errno::NODEV) {
             // The device went, and one of its name may have come (fs/kernfs/file.c, kernfs_get_active).
             kept.close(&self.handles);
-            result = kept.read(&self.handles, path, &mut self.buffer, self.is_whole);
+            result = kept.read(&self.handles, path, &mut self.buffer, self.made);
         }
         match result {
             Ok(()) => Ok(self.last()),
@@ -308,7 +304,7 @@ mod tests {
             std::fs::write(path.join(device).join("mtu"), value).unwrap();
         };
         let handles = Arc::new(HandleBudget::new(10));
-        let mut folder = Folder::new(path.clone(), &["mtu", "speed"], &handles);
+        let mut folder = Folder::sysfs(path.clone(), &["mtu", "speed"], &handles);
         assert_eq!(folder.list(), Err(Errno::NOENT));
         write("eth1", "1500\n");
         write("eth0", "9000\n");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::file::{HandleBudget, KeptFile};
+use super::file::{HandleBudget, KeptFile, Made};
 use super::text::label;
 
 /// An attribute of a device that comes and goes; its handle counts against a budget for as long as this lives.
@@ -31,11 +31,11 @@ impl DeviceFile {
         buffer: &'a mut Vec<u8>,
     ) -> Result<&'a [u8], Errno> {
         // The kernel makes an attribute in one piece (fs/sysfs/file.c, sysfs_kf_seq_show).
-        let mut result = self.file.read(&self.handles, &path, buffer, false);
+        let mut result = self.file.read(&self.handles, &path, buffer, Made::Whole);
         if result == Err(Errno::NODEV) {
             // The device went, and one of its name may have come (fs/kernfs/file.c, kernfs_get_active).
             self.file.close(&self.handles);
-            result = self.file.read(&self.handles, &path, buffer, false);
+            result = self.file.read(&self.handles, &path, buffer, Made::Whole);
         }
         match result {
             Ok(()) => Ok(buffer.trim_ascii_end()),

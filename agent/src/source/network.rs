@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::file::{HandleBudget, KeptFile};
+use super::file::{HandleBudget, KeptFile, Made};
 use super::{Paths, pid};
 
 /// One handle on `/proc/PID/net/dev` for each sandbox, and one for the machine.
@@ -73,7 +73,7 @@ impl Networks {
     pub fn read(&mut self, slot: usize, buffer: &mut Vec<u8>) -> bool {
         let Some(sandbox) = self.sandboxes.get_mut(&slot) else { return false };
         let Some(path) = &sandbox.path else { return false };
-        match sandbox.file.read(&self.budget, || path.clone(), buffer, true) {
+        match sandbox.file.read(&self.budget, || path.clone(), buffer, Made::InShortRecords) {
             // Without a handle of its own the number may be another process's by now.
             Ok(()) if matches!(sandbox.file, KeptFile::Open(_)) || sandbox.container == MACHINE => true,
             Ok(()) => {
@@ -121,7 +121,8 @@ impl Networks {
             let Some(sandbox) = self.sandboxes.get_mut(slot) else { continue };
             if let Some(pid) = found.get(slot) {
                 let path = self.procfs.join(pid.to_string()).join("net/dev");
-                let opened = sandbox.file.read(&self.budget, || path.clone(), &mut buffer, true);
+                let opened =
+                    sandbox.file.read(&self.budget, || path.clone(), &mut buffer, Made::InShortRecords);
                 // The number may have gone to another process between looking and opening.
                 let same = pid::container_of(&self.procfs, *pid, &mut buffer).as_ref() == Some(id);
                 if opened.is_ok() && same {

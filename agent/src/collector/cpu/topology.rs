@@ -41,8 +41,8 @@ impl Topology {
         let folder = paths.sysfs.join("devices/system/cpu");
         Topology {
             handles: paths.handles.clone(),
-            online: NodeFile::new(folder.join("online")),
-            isolated: NodeFile::new(folder.join("isolated")),
+            online: NodeFile::whole(folder.join("online")),
+            isolated: NodeFile::whole(folder.join("isolated")),
             folder,
             list: None,
             cpus: Vec::new(),

@@ -43,7 +43,7 @@ impl Inventory {
     pub(super) fn new(paths: &Paths) -> Self {
         let cpus = paths.sysfs.join("devices/system/cpu");
         Inventory {
-            online: NodeFile::new(cpus.join("online")),
+            online: NodeFile::whole(cpus.join("online")),
             cpuinfo: paths.procfs.join("cpuinfo"),
             cpus,
             modules: paths.sysfs.join("devices/system/edac/mc"),
