@@ -1,4 +1,4 @@
-//! Keeps who the pods are up to date: at once when the kernel tells of a new cgroup, else every half minute.
+//! Keeps who the pods are up to date: at once when the kernel tells of a new cgroup, else every minute.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use crate::telemetry::Telemetry;
 /// How often new and ended cgroups are looked for where the kernel does not tell of them.
 const TICK: Duration = Duration::from_secs(1);
 /// For other than static pods the kubelet answers what the API server last said, which may change without a cgroup.
-const REFRESH: Duration = Duration::from_secs(30);
+const REFRESH: Duration = Duration::from_secs(60);
 /// While somebody is unknown, the kubelet is asked this often at the most; what comes within that time is taken up together.
 const RETRY: Duration = Duration::from_millis(200);
 /// A kubelet that cannot answer is left alone for a while, but not for as long as one that can.

@@ -174,6 +174,7 @@ impl Scraper {
     /// Lets collectors look at what only shows between two scrapes; answers whether any wants to.
     pub fn sample(&mut self) -> bool {
         let node = &self.plan.facts().node;
+        self.tree.begin(Instant::now());
         let mut cgroups = Cgroups::new(&mut self.tree, &mut self.networks, node, &mut self.buffer);
         let mut is_wanted = false;
         for running in &mut self.running {
@@ -291,6 +292,7 @@ impl Scraper {
         }
         // Those that can block begin at once, on other threads, and are waited for when the others are done.
         let asked_at = Instant::now();
+        self.tree.begin(asked_at);
         self.crew.begin();
         for i in 0..self.running.len() {
             self.running[i].took = None;

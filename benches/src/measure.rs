@@ -18,12 +18,25 @@ pub struct Cost {
 /// Runs each of the two in turn, so many times after a tenth of that to warm up.
 ///
 /// Returns the cost of each, and the median of the ratios of processor time, pair by pair.
-pub fn pair(rounds: usize, mut one: impl FnMut(), mut other: impl FnMut()) -> (Cost, Cost, f64) {
+pub fn pair(rounds: usize, one: impl FnMut(), other: impl FnMut()) -> (Cost, Cost, f64) {
+    pair_after(rounds, || (), one, other)
+}
+
+/// The same, with something done before each round that is not timed.
+pub fn pair_after(
+    rounds: usize,
+    mut before: impl FnMut(),
+    mut one: impl FnMut(),
+    mut other: impl FnMut(),
+) -> (Cost, Cost, f64) {
+    let mut round = || {
+        before();
+        (timed(&mut one), timed(&mut other))
+    };
     for _ in 0..rounds.div_ceil(10) {
-        one();
-        other();
+        round();
     }
-    let runs: Vec<_> = (0..rounds).map(|_| (timed(&mut one), timed(&mut other))).collect();
+    let runs: Vec<_> = (0..rounds).map(|_| round()).collect();
     let ratio = |(one, other): &(Cost, Cost)| one.cpu.as_secs_f64() / other.cpu.as_secs_f64();
     let mut ratios: Vec<f64> = runs.iter().map(ratio).collect();
     ratios.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! Many idle pods on a cluster, for measuring.
+//! Many pods on a cluster, for measuring.
 
 use std::time::Duration;
 
@@ -9,9 +9,18 @@ use crate::wait::wait_for;
 
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Starts so many idle pods, in the namespace `default`, and waits until all run.
-pub fn start(cluster: &Cluster, pods: u32) -> Result<()> {
-    cluster.kubectl.apply(&manifest(pods))?;
+/// What they do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Nothing at all.
+    None,
+    /// Each wakes ten times a second and uses a thousandth of a processor.
+    Some,
+}
+
+/// Starts so many pods, in the namespace `default`, and waits until all run.
+pub fn start(cluster: &Cluster, pods: u32, work: Work) -> Result<()> {
+    cluster.kubectl.apply(&manifest(pods, work))?;
     wait_for("all pods to run", PATIENCE, || {
         let ready = cluster.kubectl.get(&["deployment", "many"])?["status"]["readyReplicas"].as_u64();
         Ok((ready == Some(pods.into())).then_some(()))
@@ -19,7 +28,11 @@ pub fn start(cluster: &Cluster, pods: u32) -> Result<()> {
 }
 
 /// Each has a limit, so that every file of a cgroup counts.
-fn manifest(pods: u32) -> String {
+fn manifest(pods: u32, work: Work) -> String {
+    let arguments = match work {
+        Work::None => r#"["pause"]"#,
+        Work::Some => r#"["burn", "--millicores", "1"]"#,
+    };
     format!(
         r#"
 apiVersion: apps/v1
@@ -36,6 +49,7 @@ spec:
         - name: main
           image: local/workload:dev
           imagePullPolicy: Never
+          args: {arguments}
           resources: {{requests: {{cpu: 1m, memory: 1Mi}}, limits: {{cpu: 50m, memory: 32Mi}}}}
 "#
     )

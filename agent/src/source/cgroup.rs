@@ -5,6 +5,7 @@ mod file;
 mod fixed;
 mod follow;
 mod name;
+mod still;
 mod watch;
 
 use std::collections::{HashMap, VecDeque};
@@ -21,6 +22,7 @@ use ends::{Ends, Texts};
 pub use file::CgroupFile;
 use file::{below, file_path};
 pub use fixed::Fixed;
+use still::Still;
 use watch::Watcher;
 
 /// Which of the kernel's two interfaces the node has its controllers on.
@@ -67,6 +69,7 @@ pub struct Cgroup {
     /// When the tree first saw it.
     pub seen: Instant,
     files: [KeptFile; CgroupFile::COUNT],
+    still: Still,
     children: Vec<usize>,
     gone: bool,
     end: Option<End>,
@@ -120,10 +123,14 @@ pub struct CgroupTree {
     most: usize,
     left_out: HashMap<usize, usize>,
     budget: HandleBudget,
+    /// Whether handles are also left for files that are read once a minute.
+    is_budget_ample: bool,
     generation: u64,
     in_order: Arc<[usize]>,
     /// The generation that `in_order` is of.
     ordered: u64,
+    /// When the reading began that goes on.
+    now: Instant,
 }
 
 /// The slots of the cgroups by their paths, so that those of a pod follow each other.
@@ -175,9 +182,11 @@ impl CgroupTree {
             most: MOST_CGROUPS,
             left_out: HashMap::new(),
             budget,
+            is_budget_ample: true,
             generation: 0,
             in_order: Arc::default(),
             ordered: 0,
+            now: Instant::now(),
         }
     }
 
@@ -208,6 +217,22 @@ impl CgroupTree {
             slots.sort_unstable();
             self.in_order = slots.into_iter().map(|(_, slot)| slot).collect();
             self.ordered = self.generation;
+            self.share_handles();
+        }
+    }
+
+    /// Leaves the handles to what every scrape reads, where there may be too few for all.
+    fn share_handles(&mut self) {
+        self.is_budget_ample = self.by_path.len().saturating_mul(CgroupFile::COUNT) <= self.budget.most();
+        if self.is_budget_ample {
+            return;
+        }
+        for cgroup in self.slots.iter_mut().flatten() {
+            for file in CgroupFile::ALL.iter().filter(|file| file.is_fixed()) {
+                if let open @ KeptFile::Open(_) = &mut cgroup.files[*file as usize] {
+                    open.close(&self.budget);
+                }
+            }
         }
     }
 
@@ -269,11 +294,8 @@ impl CgroupTree {
         self.watcher.handle()
     }
 
-    /// Reads a file of the cgroup in a slot into the buffer.
-    ///
-    /// # Errors
-    /// See [`ReadError`].
-    pub fn read(&mut self, slot: usize, file: CgroupFile, buffer: &mut Vec<u8>) -> Result<(), ReadError> {
+    /// Reads a file as it is now.
+    fn read_now(&mut self, slot: usize, file: CgroupFile, buffer: &mut Vec<u8>) -> Result<(), ReadError> {
         let Some(cgroup) = self.slots.get_mut(slot).and_then(Option::as_mut) else {
             return Err(ReadError::Gone);
         };
@@ -288,7 +310,9 @@ impl CgroupTree {
         }
         let was_absent = matches!(cgroup.files[file as usize], KeptFile::Absent);
         let path = || file_path(&self.mount, self.version, &cgroup.path, file);
-        match cgroup.files[file as usize].read(&self.budget, path, buffer, Made::Whole) {
+        let none = HandleBudget::new(0);
+        let budget = if file.is_fixed() && !self.is_budget_ample { &none } else { &self.budget };
+        match cgroup.files[file as usize].read(budget, path, buffer, Made::Whole) {
             Ok(()) => Ok(()),
             // Known to be absent: it was asked for before.
             Err(Errno::NOENT) if was_absent => Err(ReadError::Absent),

@@ -1,5 +1,6 @@
 //! What the containers and the machine cost on a real node with many pods, beside the kubelet's cAdvisor and
-//! node_exporter: `beside-kubelet [PODS [MINUTES]]`, 90 pods and 10 minutes of each when not given.
+//! node_exporter: `beside-kubelet [PODS [MINUTES [working]]]`, 90 pods that do nothing and
+//! 10 minutes of each when not given. `working` pods wake ten times a second.
 //!
 //! Nobody, a scrape of the kubelet's `/metrics/cadvisor` and a scrape of the agent take turns, so that what drifts on the
 //! machine drifts for all; a real Prometheus scrapes. What the kubelet spends more than with nobody is what a scrape
@@ -11,11 +12,11 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use e2e::cluster::Cluster;
 use e2e::http;
 use e2e::interrupt;
-use e2e::many_pods;
+use e2e::many_pods::{self, Work};
 use e2e::node::Node;
 use e2e::parts::NODE_EXPORTER;
 use e2e::process::Component;
@@ -30,7 +31,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 const INTERVAL: Duration = Duration::from_secs(15);
 /// How often the agent asks its kubelet for the list of pods while none comes or goes (`agent/src/follow_pods.rs`).
-const LIST_INTERVAL: Duration = Duration::from_secs(30);
+const LIST_INTERVAL: Duration = Duration::from_secs(60);
 /// How many answers are asked for to find what one costs.
 const ANSWERS: u32 = 100;
 /// What only the kubelet's summary tells has a price of its own.
@@ -66,9 +67,14 @@ enum Turn {
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let mut number = |default| arguments.next().map_or(Ok(default), |n| n.parse::<u32>());
-    let pods = number(90).context("PODS is a number")?;
-    let minutes = number(10).context("MINUTES is a number")?;
+    let mut number = |default, what| arguments.next().map_or(Ok(default), |n| n.parse::<u32>()).context(what);
+    let pods = number(90, "PODS is a number")?;
+    let minutes = number(10, "MINUTES is a number")?;
+    let work = match arguments.next().as_deref() {
+        None => Work::None,
+        Some("working") => Work::Some,
+        Some(other) => bail!("`{other}` is not `working`"),
+    };
     interrupt::watch_with_parent()?;
     let program = build(&[AGENT])?.pop().context("nothing was built")?;
     let cluster = Cluster::own(1)?;
@@ -81,7 +87,7 @@ fn main() -> Result<()> {
     let set = ["daemonset", "exporter-agent", "-n", product::NAMESPACE];
     cluster.kubectl.run(&[&["patch"], &set[..], &["--type=json", "-p", probes]].concat())?;
     cluster.kubectl.rollout("daemonset/exporter-agent", product::NAMESPACE, PATIENCE)?;
-    many_pods::start(&cluster, pods)?;
+    many_pods::start(&cluster, pods, work)?;
 
     let agent = Agent::first(&cluster)?;
     cluster.kubectl.apply(WITHOUT_SUMMARY)?;
@@ -149,7 +155,7 @@ fn main() -> Result<()> {
         scraper.value(&format!("quantile_over_time(0.5, {metric}{{job=\"{name}\"}}[12h])"))
     };
 
-    println!("{pods} pods, {scrapes} scrapes of each at {} s", INTERVAL.as_secs());
+    println!("{pods} pods ({work:?} work), {scrapes} scrapes of each at {} s", INTERVAL.as_secs());
     println!("kubelet with nobody asking: {idle:.1} ms of processor time in {} s", INTERVAL.as_secs());
     println!("| a scrape of the containers | kubelet | agent | agent / kubelet |\n|---|---|---|---|");
     let row = |name: &str, unit: &str, theirs: f64, ours: f64| {

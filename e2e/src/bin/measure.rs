@@ -5,7 +5,7 @@
 use anyhow::{Context as _, Result, ensure};
 use e2e::cluster::Cluster;
 use e2e::interrupt;
-use e2e::many_pods;
+use e2e::many_pods::{self, Work};
 use e2e::process::output;
 use e2e::programs::{ON_NODE, build};
 
@@ -16,7 +16,7 @@ fn main() -> Result<()> {
     let cluster = Cluster::own(1)?;
     let machine = cluster.machine()?;
     let node = machine.nodes.first().context("no node")?;
-    many_pods::start(&cluster, pods)?;
+    many_pods::start(&cluster, pods, Work::None)?;
     let list = cluster.kubectl.raw(&format!("/api/v1/nodes/{}/proxy/pods", node.name))?;
     let file = machine.instance.folder().join("pods.json");
     std::fs::write(&file, list)?;

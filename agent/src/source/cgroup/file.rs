@@ -31,6 +31,29 @@ macro_rules! cgroup_files {
                 )
             }
 
+            /// What has to be looked at to know whether it may have changed; nothing where it may change by itself.
+            ///
+            /// Other than by its own processes, the memory of a cgroup changes by reclaim and by who else uses its pages,
+            /// and what it counts of I/O on v2 when its pages are written back.
+            pub(super) fn signs(self, version: Version) -> &'static [CgroupFile] {
+                use CgroupFile::*;
+                match (version, self) {
+                    (
+                        Version::V1,
+                        CpuacctUsage | CpuacctStat | CpuStat | PidsCurrent | MemoryOomControl | BlkioServiceBytes
+                        | BlkioServiced,
+                    ) => &[CpuacctUsage],
+                    (Version::V1, MemoryUsage) => &[MemoryUsage],
+                    (Version::V1, MemoryStat | MemoryMaxUsage | MemoryFailcnt | MemoryKmemUsage) => {
+                        &[CpuacctUsage, MemoryUsage]
+                    }
+                    (Version::V2, CpuStat | PidsCurrent | MemoryEvents) => &[CpuStat],
+                    (Version::V2, MemoryCurrent) => &[MemoryCurrent],
+                    (Version::V2, MemoryStat | MemoryPeak | MemorySwapCurrent) => &[CpuStat, MemoryCurrent],
+                    _ => &[],
+                }
+            }
+
             fn place(self) -> (&'static str, &'static str) {
                 match self { $(CgroupFile::$id => ($controller, $name)),* }
             }

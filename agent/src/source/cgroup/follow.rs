@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::io::Errno;
 
-use super::{Cgroup, CgroupKind, CgroupTree, End, Version, below, name};
+use super::{Cgroup, CgroupKind, CgroupTree, End, Still, Version, below, name};
 use crate::source::file::KeptFile;
 
 /// ENODEV, as the standard library gives it.
@@ -171,6 +171,7 @@ impl CgroupTree {
             started: self.started(&path, metadata),
             seen: Instant::now(),
             files: std::array::from_fn(|_| KeptFile::default()),
+            still: Still::default(),
             children: Vec::new(),
             gone: false,
             end: None,

@@ -124,6 +124,32 @@ fn handles_are_given_back_when_a_cgroup_goes() {
 }
 
 #[test]
+fn where_handles_are_few_none_is_kept_for_what_is_read_once_a_minute() {
+    let node = Node::new("few");
+    node.add("poda");
+    fs::write(node.0.join("fs/cgroup/kubepods/poda/memory.max"), "max\n").unwrap();
+    let mut tree = node.tree();
+    let slot = tree.iter().find(|(_, c)| c.path == "/kubepods/poda").unwrap().0;
+    // Five cgroups may have all their files open, six may not.
+    tree.budget = HandleBudget::new(CgroupFile::COUNT * 5);
+    let mut open = || {
+        tree.refresh().unwrap();
+        let before = tree.budget().open();
+        for file in [CgroupFile::MemoryMax, CgroupFile::MemoryCurrent] {
+            tree.begin(Instant::now());
+            tree.read(slot, file, &mut Vec::new()).unwrap();
+        }
+        (before, tree.budget().open())
+    };
+    node.add("podb");
+    assert_eq!(open(), (0, 2));
+    node.add("podc");
+    assert_eq!(open(), (1, 1));
+    node.remove("podc");
+    assert_eq!(open(), (1, 2));
+}
+
+#[test]
 fn the_kubelets_tree_may_come_later_and_below_another_cgroup() {
     let node = Node::new("below");
     let paths = Paths { sysfs: node.0.clone(), cgroup_root: Some("/mine/".into()), ..Paths::default() };
@@ -271,4 +297,82 @@ fn what_is_fixed_is_looked_at_within_a_minute_and_of_a_new_cgroup_each_time() {
     assert_eq!(fixed.get(slot, cgroup, minute + Duration::from_secs(60)), None);
     let (_, other) = tree.iter().next().unwrap();
     assert_eq!(fixed.get(slot, other, minute), None, "another cgroup has this slot now");
+}
+
+/// A pod on v2 whose files are written to as the test goes on.
+struct StillPod {
+    node: Node,
+    tree: CgroupTree,
+    slot: usize,
+    began: Instant,
+}
+
+impl StillPod {
+    fn new(name: &str) -> Self {
+        let node = Node::new(name);
+        node.add("poda");
+        let tree = node.tree();
+        let slot = tree.iter().find(|(_, c)| c.path == "/kubepods/poda").unwrap().0;
+        let mut it = StillPod { node, tree, slot, began: Instant::now() };
+        it.write("cpu.stat", 1);
+        it.write("memory.stat", 1);
+        it.write("pids.current", 1);
+        it
+    }
+
+    fn write(&mut self, file: &str, n: u32) {
+        fs::write(self.node.0.join("fs/cgroup/kubepods/poda").join(file), format!("{n}\n")).unwrap();
+    }
+
+    /// Memory and threads as they are given so many seconds after the beginning.
+    fn at(&mut self, second: u64) -> [String; 2] {
+        self.tree.begin(self.began + Duration::from_secs(second));
+        [CgroupFile::MemoryStat, CgroupFile::PidsCurrent].map(|file| {
+            let mut buffer = Vec::new();
+            self.tree.read(self.slot, file, &mut buffer).unwrap();
+            String::from_utf8(buffer).unwrap().trim_end().to_owned()
+        })
+    }
+}
+
+#[test]
+fn a_cgroup_without_cpu_time_is_not_read_again_until_it_has_some_or_a_minute_has_passed() {
+    let mut pod = StillPod::new("still");
+    assert_eq!([pod.at(0), pod.at(1)], [["1", "1"], ["1", "1"]]);
+    pod.write("memory.stat", 2);
+    pod.write("pids.current", 2);
+    assert_eq!(pod.at(2), ["2", "2"], "until it has settled");
+    pod.write("memory.stat", 3);
+    pod.write("pids.current", 3);
+    assert_eq!(pod.at(3), ["2", "2"]);
+    pod.write("cpu.stat", 2);
+    assert_eq!(pod.at(4), ["3", "3"]);
+    for second in 5..=7 {
+        pod.write("memory.stat", second);
+        let seen = pod.at(second.into());
+        assert_eq!(seen[0], second.min(6).to_string());
+    }
+    pod.write("pids.current", 4);
+    assert_eq!(pod.at(67), ["7", "4"], "a minute has passed");
+}
+
+#[test]
+fn memory_that_others_take_from_a_cgroup_shows_at_once() {
+    let mut pod = StillPod::new("reclaimed");
+    let _ = (pod.at(0), pod.at(2));
+    pod.write("memory.stat", 2);
+    pod.write("pids.current", 2);
+    assert_eq!(pod.at(3), ["1", "1"]);
+    pod.write("memory.current", 2);
+    assert_eq!(pod.at(4), ["2", "1"]);
+}
+
+#[test]
+fn a_cgroup_of_which_cpu_time_is_not_known_is_always_read() {
+    let mut pod = StillPod::new("unknown");
+    fs::remove_file(pod.node.0.join("fs/cgroup/kubepods/poda/cpu.stat")).unwrap();
+    for n in 1..5 {
+        pod.write("memory.stat", n);
+        assert_eq!(pod.at(n.into())[0], n.to_string());
+    }
 }

@@ -1,0 +1,136 @@
+//! What is not read again of a cgroup that stands still: it used no CPU time, so nothing that its processes do has changed.
+
+use std::time::{Duration, Instant};
+
+use super::{Cgroup, CgroupFile, CgroupTree, ReadError};
+
+/// For so long after the last CPU time was used something may still change: a period of a quota ends (at most a second,
+/// Documentation/scheduler/sched-bwc.rst), a parent takes note that its child has ended, memory is given back.
+const SETTLES_IN: Duration = Duration::from_secs(2);
+/// What others do to a cgroup shows after so long.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// Into so many parts the cgroups are split, so that not all are read again in one scrape.
+const PARTS: u32 = 16;
+
+/// What was last read of one cgroup.
+#[derive(Debug, Default)]
+pub(super) struct Still {
+    signs: Vec<Sign>,
+    kept: Vec<Kept>,
+}
+
+/// A file that tells whether others may have changed.
+#[derive(Debug)]
+struct Sign {
+    file: CgroupFile,
+    text: Vec<u8>,
+    /// When it was last read, and since when it has been as it is.
+    read: Instant,
+    since: Instant,
+}
+
+/// A file that was read while its signs stood still.
+#[derive(Debug)]
+struct Kept {
+    file: CgroupFile,
+    text: Vec<u8>,
+    read: Instant,
+    due: Instant,
+}
+
+impl Still {
+    /// A sign, where it was read at this time.
+    fn sign(&self, file: CgroupFile, now: Instant) -> Option<&Sign> {
+        self.signs.iter().find(|sign| sign.file == file && sign.read == now)
+    }
+
+    /// Takes up a sign as it was just read.
+    fn note(&mut self, file: CgroupFile, now: Instant, text: &[u8]) {
+        let Some(sign) = self.signs.iter_mut().find(|sign| sign.file == file) else {
+            self.signs.push(Sign { file, text: text.to_vec(), read: now, since: now });
+            return;
+        };
+        sign.read = now;
+        if sign.text != text {
+            sign.since = now;
+            sign.text.clear();
+            sign.text.extend_from_slice(text);
+        }
+    }
+
+    /// From when on what the signs tell of has been as it is; nothing where one of them could not be read now.
+    fn settled(&self, signs: &[CgroupFile], now: Instant) -> Option<Instant> {
+        let mut settled = None;
+        for file in signs {
+            settled = settled.max(Some(self.sign(*file, now)?.since + SETTLES_IN));
+        }
+        settled
+    }
+
+    /// The text of a file that cannot have changed.
+    fn get(&self, file: CgroupFile, settled: Instant, now: Instant) -> Option<&Vec<u8>> {
+        let kept = self.kept.iter().find(|kept| kept.file == file)?;
+        (kept.read >= settled && now < kept.due).then_some(&kept.text)
+    }
+
+    /// Keeps what was just read.
+    fn keep(&mut self, slot: usize, file: CgroupFile, now: Instant, text: &[u8]) {
+        let first = LOOK_AGAIN * (slot as u32 % PARTS + 1) / PARTS;
+        let Some(kept) = self.kept.iter_mut().find(|kept| kept.file == file) else {
+            self.kept.push(Kept { file, text: text.to_vec(), read: now, due: now + first });
+            return;
+        };
+        (kept.read, kept.due) = (now, now + LOOK_AGAIN);
+        kept.text.clear();
+        kept.text.extend_from_slice(text);
+    }
+}
+
+impl CgroupTree {
+    /// Begins to read at this time: what tells of change is read once until the next time.
+    pub fn begin(&mut self, now: Instant) {
+        self.now = now;
+    }
+
+    /// Reads a file of the cgroup in a slot into the buffer, unless it cannot have changed since it was read.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn read(&mut self, slot: usize, file: CgroupFile, buffer: &mut Vec<u8>) -> Result<(), ReadError> {
+        let (signs, now) = (file.signs(self.version), self.now);
+        if signs.is_empty() || self.cgroup(slot)?.ended_in().is_some() {
+            return self.read_now(slot, file, buffer);
+        }
+        for sign in signs {
+            if self.cgroup(slot)?.still.sign(*sign, now).is_some() {
+                continue;
+            }
+            match self.read_now(slot, *sign, buffer) {
+                Ok(()) => self.cgroup(slot)?.still.note(*sign, now, buffer),
+                Err(error) if *sign == file || error == ReadError::Gone => return Err(error),
+                // Then nothing tells whether the file has changed.
+                Err(_) => {}
+            }
+        }
+        let still = &self.cgroup(slot)?.still;
+        let settled = still.settled(signs, now);
+        let known = match still.sign(file, now) {
+            Some(sign) => Some(&sign.text),
+            None => settled.and_then(|settled| still.get(file, settled, now)),
+        };
+        if let Some(text) = known {
+            buffer.clear();
+            buffer.extend_from_slice(text);
+            return Ok(());
+        }
+        self.read_now(slot, file, buffer)?;
+        if settled.is_some_and(|settled| settled <= now) {
+            self.cgroup(slot)?.still.keep(slot, file, now, buffer);
+        }
+        Ok(())
+    }
+
+    fn cgroup(&mut self, slot: usize) -> Result<&mut Cgroup, ReadError> {
+        self.slots.get_mut(slot).and_then(Option::as_mut).ok_or(ReadError::Gone)
+    }
+}
