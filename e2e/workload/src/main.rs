@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Seek as _, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{park_timeout, sleep};
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ fn main() -> Result<()> {
         Some("direct") => direct(&ended, &option::<String>(&arguments, "--path")?),
         Some("threads") => threads(option(&arguments, "--count")?),
         Some("churn") => {
-            churn(option(&arguments, "--per-second")?, option(&arguments, "--seconds")?, &arguments)
+            churn(option(&arguments, "--per-second")?, option(&arguments, "--starts")?, &arguments)
         }
         Some("quit") => quit(&ended, &arguments),
         Some(other) => {
@@ -75,30 +75,64 @@ fn burn(ended: &AtomicBool, millicores: u32) -> Result<()> {
     Ok(())
 }
 
-/// Starts the programs given by `--program` in turn, so many a second, waits for the end of each and ends after so many
-/// seconds; prints how many there were.
-fn churn(per_second: u32, seconds: u64, arguments: &[String]) -> Result<()> {
-    let programs = arguments.windows(2).filter(|pair| pair[0] == "--program").map(|pair| &pair[1]);
-    let programs: Vec<_> = programs.collect();
-    let (start, life) = (Instant::now(), Duration::from_secs(seconds));
-    let (mut started, mut running) = (0u32, std::collections::VecDeque::new());
-    while start.elapsed() < life {
-        let program =
-            programs.get(started as usize % programs.len().max(1)).context("--program is missing")?;
-        let mut command = std::process::Command::new(program);
-        // They overlap, so that there are always some to be seen.
-        command.args(["quit", "--milliseconds", "30", "--of", program]);
-        running.push_back(command.spawn().with_context(|| format!("cannot start {program}"))?);
-        started += 1;
-        while running.len() > 100 {
-            running.pop_front().map(|mut child| child.wait()).transpose()?;
+/// Starts `--held` processes of the program `--held-program`, and then so many of those given by `--program` in turn, so
+/// many a second and for so many `--milliseconds`; waits for the end of each of these and prints how many seconds the starts took. The others end with the
+/// standard input.
+fn churn(per_second: u32, starts: u32, arguments: &[String]) -> Result<()> {
+    let all = |name: &str| -> Vec<&String> {
+        arguments.windows(2).filter(|pair| pair[0] == name).map(|pair| &pair[1]).collect()
+    };
+    let programs = all("--program");
+    anyhow::ensure!(!programs.is_empty(), "--program is missing");
+    let held = match all("--held-program").first() {
+        Some(program) => (0..option(arguments, "--held")?)
+            .map(|_| started(program, "86400000"))
+            .collect::<Result<Vec<_>>>()?,
+        None => Vec::new(),
+    };
+    let life: String = option(arguments, "--milliseconds")?;
+    // They overlap, so that there are always some to be seen.
+    let most = 100.max(per_second as usize * life.parse::<usize>()? / 1000);
+    let (start, next) = (Instant::now(), AtomicU32::new(0));
+    let turns = || -> Result<Duration> {
+        let mut running = std::collections::VecDeque::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= starts {
+                break;
+            }
+            sleep((Duration::from_secs(1) * number / per_second.max(1)).saturating_sub(start.elapsed()));
+            running.push_back(started(programs[number as usize % programs.len()], &life)?);
+            while running.len() > most {
+                running.pop_front().map(|mut child| child.wait()).transpose()?;
+            }
         }
-        let due = Duration::from_secs(1) * started / per_second.max(1);
-        sleep(due.saturating_sub(start.elapsed()));
+        let took = start.elapsed();
+        running.into_iter().try_for_each(|mut child| child.wait().map(drop))?;
+        Ok(took)
+    };
+    // One thread alone starts hardly more than two thousand a second.
+    let took = std::thread::scope(|scope| -> Result<Duration> {
+        let other = scope.spawn(turns);
+        let took = turns()?;
+        Ok(took.max(other.join().unwrap_or_else(|_| bail!("a thread panicked"))?))
+    })?;
+    writeln!(std::io::stdout(), "{}", took.as_secs_f64())?;
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+    for mut child in held {
+        child.kill()?;
+        child.wait()?;
     }
-    running.into_iter().try_for_each(|mut child| child.wait().map(|_| ()))?;
-    writeln!(std::io::stdout(), "{started}")?;
     Ok(())
+}
+
+/// A process of a program that ends after so long.
+fn started(program: &str, milliseconds: &str) -> Result<std::process::Child> {
+    let mut command = std::process::Command::new(program);
+    command
+        .args(["quit", "--milliseconds", milliseconds, "--of", program])
+        .stdin(std::process::Stdio::null());
+    command.spawn().with_context(|| format!("cannot start {program}"))
 }
 
 /// Waits in so many threads, which are called `thread-1` and so on after the first.
