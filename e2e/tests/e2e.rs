@@ -44,6 +44,9 @@ mod node_exporter;
 #[path = "e2e/policy.rs"]
 mod policy;
 #[cfg(target_os = "linux")]
+#[path = "e2e/processes.rs"]
+mod processes;
+#[cfg(target_os = "linux")]
 #[path = "e2e/release.rs"]
 mod release;
 #[cfg(target_os = "linux")]
@@ -77,6 +80,7 @@ const TESTS: &[Test] = &[
     test!(told::a_container_that_is_killed_for_want_of_memory_shows_under_its_name_though_it_is_gone),
     test!(told::what_pods_take_of_the_disk_is_there_as_the_kubelet_tells_it),
     test!(claim::every_figure_of_a_claim_is_the_kubelets_own),
+    test!(processes::a_policy_shows_the_processes_of_each_container_for_as_long_as_their_pod_is_there),
     test!(policy::an_invalid_policy_is_refused_by_the_api_server_with_the_field),
     test!(policy::a_policy_that_only_an_agent_can_refuse_ends_as_a_condition_with_its_reason),
     test!(policy::an_unknown_collector_is_a_warning_and_the_rest_applies),
@@ -96,6 +100,7 @@ const TESTS: &[Test] = &[
     test!(chart::the_chart_installs_and_its_agents_expose_pods),
     test!(chart::a_policy_acts_through_the_chart_and_survives_upgrade_rollback_and_uninstall),
     test!(chart::helm_4_installs_and_upgrades_too),
+    test!(processes::what_processes_read_and_have_open_is_there_with_the_privileged_profile_only),
     test!(chart::pod_security_that_refuses_the_agent_says_so_in_an_event),
     test!(last_good::on_a_host_path_it_outlives_the_pod),
     test!(last_good::without_one_a_new_pod_exposes_the_machine_only_until_it_hears_the_operator),
