@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 
 use crate::source::file::FileError;
+use crate::source::process::Unread;
 
 /// Why a collector has not, or not wholly, done its work. The variant is a metric label, the text is for the log.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +40,17 @@ pub enum CollectError {
 impl From<FileError> for CollectError {
     fn from(error: FileError) -> Self {
         CollectError::read(error.path, error.source)
+    }
+}
+
+impl From<Unread> for CollectError {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Failed(path, source) => CollectError::read(path, source),
+            Unread::Parse(path) => CollectError::parse(path, "does not read as the kernel writes it"),
+            Unread::Denied => CollectError::read("/proc/PID/stat", rustix::io::Errno::ACCESS),
+            Unread::Gone => CollectError::Absent("processes".to_owned()),
+        }
     }
 }
 

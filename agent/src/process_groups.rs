@@ -370,16 +370,5 @@ impl ProcessGroups {
     }
 }
 
-impl From<Unread> for CollectError {
-    fn from(unread: Unread) -> Self {
-        match unread {
-            Unread::Failed(path, source) => CollectError::read(path, source),
-            Unread::Parse(path) => CollectError::parse(path, "does not read as the kernel writes it"),
-            Unread::Denied => CollectError::read("/proc/PID/stat", rustix::io::Errno::ACCESS),
-            Unread::Gone => CollectError::Absent("processes".to_owned()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,6 @@ pub mod netlink;
 pub mod network;
 pub mod pid;
 pub mod process;
-pub mod processes;
 pub mod shared;
 pub mod stuck;
 pub mod text;

@@ -3,7 +3,7 @@
 use super::{CollectError, Collector, NodeCollector, Run};
 use crate::metric::{Labels, Writer, families};
 use crate::source::file::NodeFile;
-use crate::source::processes::{ProcessError, Processes, Task};
+use crate::source::process::{ProcessFiles, Task, TaskFile, Unread, stat};
 use crate::source::text::only_number;
 
 /// `processes`
@@ -17,7 +17,9 @@ pub(super) const COLLECTOR: Collector = Collector {
     run: Run::Node {
         start: |paths, _| {
             Box::new(Counts {
-                processes: Processes::new(&paths.procfs),
+                files: ProcessFiles::new(&paths.procfs),
+                pids: Vec::new(),
+                tids: Vec::new(),
                 limits: [
                     (F::MaxThreads, NodeFile::whole(paths.procfs.join("sys/kernel/threads-max"))),
                     (F::MaxPids, NodeFile::whole(paths.procfs.join("sys/kernel/pid_max"))),
@@ -38,7 +40,9 @@ families! {
 }
 
 struct Counts {
-    processes: Processes,
+    files: ProcessFiles,
+    pids: Vec<u32>,
+    tids: Vec<u32>,
     limits: [(F, NodeFile); 2],
 }
 
@@ -64,17 +68,33 @@ impl NodeCollector for Counts {
 
 impl Counts {
     fn count(&mut self, out: &mut Writer<'_>) -> Result<(), CollectError> {
+        let Counts { files, pids: all, tids, .. } = self;
         let (mut pids, mut threads) = (0, 0);
         let mut process_states = [0; 256];
         let mut thread_states = [0; 256];
-        self.processes.each(|task| match task {
-            Task::Process(state, of_it) => {
-                pids += 1;
-                threads += of_it;
-                process_states[usize::from(state)] += 1;
+        files.processes(all)?;
+        for pid in &*all {
+            let process = files.parsed(Task::Process(*pid), TaskFile::Stat, stat);
+            let Some(process) = unless_gone(process)? else { continue };
+            pids += 1;
+            threads += process.threads;
+            process_states[usize::from(process.state)] += 1;
+            if process.threads == 1 {
+                thread_states[usize::from(process.state)] += 1;
+                continue;
             }
-            Task::Thread(state) => thread_states[usize::from(state)] += 1,
-        })?;
+            if unless_gone(files.threads(*pid, tids))?.is_none() {
+                continue;
+            }
+            for tid in &*tids {
+                let state = match tid == pid {
+                    true => Some(process.state),
+                    false => unless_gone(files.parsed(Task::Thread(*pid, *tid), TaskFile::Stat, stat))?
+                        .map(|thread| thread.state),
+                };
+                state.into_iter().for_each(|state| thread_states[usize::from(state)] += 1);
+            }
+        }
         out.node(F::Pids, Labels::NONE, f64::from(pids));
         out.node(F::Threads, Labels::NONE, threads as f64);
         states(out, F::State, "state", &process_states);
@@ -90,12 +110,11 @@ fn states(out: &mut Writer<'_>, family: F, name: &str, counts: &[u32; 256]) {
     }
 }
 
-impl From<ProcessError> for CollectError {
-    fn from(error: ProcessError) -> Self {
-        match error {
-            ProcessError::Read(path, source) => CollectError::read(path, source),
-            ProcessError::Parse(path) => CollectError::parse(path, "has no state or no number of threads"),
-        }
+/// What was read; nothing of what has ended meanwhile.
+fn unless_gone<T>(read: Result<T, Unread>) -> Result<Option<T>, Unread> {
+    match read {
+        Err(Unread::Gone) => Ok(None),
+        read => read.map(Some),
     }
 }
 
@@ -108,7 +127,7 @@ mod tests {
         [("proc/sys/kernel/threads-max", "99\n"), ("proc/sys/kernel/pid_max", "4194304\n")];
 
     fn stat(state: char, threads: u32) -> String {
-        format!("1 (a b) {state} 0 1 1 0 -1 4194560 1 0 0 0 1 2 0 0 20 0 {threads} 0 100 0\n")
+        format!("1 (a b) {state} 0 1 1 0 -1 4194560 1 0 0 0 1 2 0 0 20 0 {threads} 0 100 4096 1 0\n")
     }
 
     #[test]

@@ -8,7 +8,6 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir, SeekFrom};
 use rustix::io::Errno;
 
-use super::processes::{set, spare};
 use super::text::number;
 pub use parse::{
     Comm, Io, SmapsRollup, Stat, Status, comm, container_id, containers_in, effective_capabilities, io,
@@ -218,6 +217,19 @@ impl ProcessFiles {
             source => Unread::Failed(self.whole_path(), source),
         }
     }
+}
+
+/// Makes a path of its parts.
+fn set(path: &mut Vec<u8>, parts: &[&[u8]]) {
+    path.clear();
+    parts.iter().for_each(|part| path.extend_from_slice(part));
+}
+
+/// Room for so many bytes.
+fn spare(buffer: &mut Vec<u8>, size: usize) -> &mut [std::mem::MaybeUninit<u8>] {
+    buffer.clear();
+    buffer.reserve(size);
+    buffer.spare_capacity_mut()
 }
 
 /// The names in a folder that are numbers, in order. It ends early where the process does.
