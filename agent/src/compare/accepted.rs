@@ -2,7 +2,7 @@
 
 use regex::Regex;
 
-use super::Difference;
+use super::{Difference, What};
 
 /// The table is part of the program, so that whoever compares two endpoints is told the reasons.
 const TABLE: &str = include_str!("../../accepted-differences.md");
@@ -30,6 +30,8 @@ pub enum Side {
     Type,
     /// Both have the series, with different values.
     Value,
+    /// Both have the series, and ours is more.
+    More,
 }
 
 impl Accepted {
@@ -38,9 +40,11 @@ impl Accepted {
         let has = |(label, value): &(String, Regex)| {
             difference.labels.iter().any(|(l, v)| l == label && value.is_match(v))
         };
-        self.side == difference.what.side()
-            && self.families.is_match(&difference.family)
-            && self.series.as_ref().is_none_or(has)
+        let is_of_side = match (self.side, &difference.what) {
+            (Side::More, What::Value(theirs, ours)) => ours > theirs,
+            (side, what) => side == what.side(),
+        };
+        is_of_side && self.families.is_match(&difference.family) && self.series.as_ref().is_none_or(has)
     }
 }
 
@@ -76,6 +80,7 @@ fn read(row: &str) -> Option<Accepted> {
         "ours" => Side::Ours,
         "type" => Side::Type,
         "value" => Side::Value,
+        "more" => Side::More,
         _ => return None,
     };
     let (families, reason) = (anchored(families.trim_matches('`'))?, reason.to_owned());
@@ -84,7 +89,6 @@ fn read(row: &str) -> Option<Accepted> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::What;
     use super::*;
 
     #[test]
@@ -109,6 +113,9 @@ mod tests {
         assert!(!row.explains(&difference("a_b", "/x/y", What::Extra)));
         assert!(!row.explains(&difference("a_bc", "/x/y", What::Missing)));
         assert!(!row.explains(&difference("a_c", "/y", What::Missing)));
+        let row = read(" `a` | all | more | Because. |").unwrap();
+        let value = |theirs, ours| difference("a", "", What::Value(theirs, ours));
+        assert!(row.explains(&value(1.0, 2.0)) && !row.explains(&value(2.0, 1.0)));
         assert!(read(" `(` | all | theirs | Because. |").is_none());
         assert!(read(" `a` | all | nobody | Because. |").is_none());
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use agent::compare::{Accepted, Difference, Exposition, accepted, differences};
+use agent::compare::{Accepted, Difference, Exposition, Family, Labels, What, accepted, differences};
 use anyhow::{Context as _, Result, anyhow, ensure};
 
 use super::{ROUNDS, agent, is_same, read, settle};
@@ -20,6 +20,7 @@ use crate::wait::wait_for;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const FAMILIES: &str = "namedprocess_namegroup_";
+const SWITCHES: &str = "namedprocess_namegroup_thread_context_switches_total";
 const PROCESSES: &str = "namedprocess_namegroup_num_procs";
 
 /// Every part of the language: by comm, by program with and without its path, by command line with what is captured,
@@ -56,6 +57,8 @@ struct Script {
     ours: Exporter,
     theirs: Exporter,
     rows: Vec<Accepted>,
+    /// What we had counted of threads when process-exporter first saw them: from then on both have to grow alike.
+    ahead: BTreeMap<(String, Labels), f64>,
     compared: usize,
     explained: usize,
 }
@@ -77,7 +80,8 @@ impl Script {
         let ours = Exporter::start("agent", &agent()?, &ours, folder)?;
         let workload = build(&[WORKLOAD])?.pop().context("nothing was built")?;
         let rows = accepted("process-exporter").map_err(|row| anyhow!(row))?;
-        Ok(Script { folder: folder.to_owned(), workload, ours, theirs, rows, compared: 0, explained: 0 })
+        let (folder, ahead) = (folder.to_owned(), BTreeMap::new());
+        Ok(Script { folder, workload, ours, theirs, rows, ahead, compared: 0, explained: 0 })
     }
 
     fn run(&mut self) -> Result<String> {
@@ -109,6 +113,9 @@ impl Script {
         self.compare(10, "a member that has ended, and a new one")?;
         shell.stop(PATIENCE);
         self.compare(8, "a group that has ended")?;
+        let switches = self.expose(&self.theirs, "/metrics")?;
+        let switches = switches.get(SWITCHES).context("no switches of threads")?.series.values().sum::<f64>();
+        ensure!(switches > 0.0, "no thread has counted anything since it was seen");
         Ok(format!("processes: {} series, {} accepted differences", self.compared, self.explained))
     }
 
@@ -146,11 +153,14 @@ impl Script {
             let counts = seen.get(PROCESSES).map(|family| family.series.values().sum::<f64>());
             Ok((counts == Some(processes as f64)).then_some(()))
         })?;
+        self.learn(what)?;
         let mut lasting: BTreeMap<String, (Difference, usize)> = BTreeMap::new();
         for _ in 0..ROUNDS {
-            let before = self.expose(&self.theirs, "/metrics")?;
-            let mut ours = self.expose(&self.ours, "/metrics/processes")?;
-            let after = self.expose(&self.theirs, "/metrics")?;
+            let (before, mut ours, after) = self.both()?;
+            for ((family, labels), ahead) in &self.ahead {
+                let ours = ours.get_mut(family).and_then(|family| family.series.get_mut(labels));
+                ours.into_iter().for_each(|value| *value -= ahead);
+            }
             let theirs = settle(before, &after, &mut ours);
             self.compared = theirs.values().map(|family| family.series.len()).sum();
             for difference in differences(&theirs, &ours, |_, a, b| is_same(a, b)) {
@@ -171,6 +181,44 @@ impl Script {
             unexplained.join("\n")
         );
         Ok(())
+    }
+
+    /// Finds out by how much we are ahead in what threads have counted, each at a time when that does not move.
+    fn learn(&mut self, what: &str) -> Result<()> {
+        wait_for(&format!("{what}: every counter of threads to be still once"), PATIENCE, || {
+            let (before, ours, after) = self.both()?;
+            let mut moving = 0;
+            for (name, family) in before.iter().filter(|(name, family)| is_of_threads(name, family)) {
+                let value = |of: &Exposition, labels| of.get(name)?.series.get(labels).copied();
+                for (labels, theirs) in &family.series {
+                    let key = (name.clone(), labels.clone());
+                    let (Some(ours), Some(later)) = (value(&ours, labels), value(&after, labels)) else {
+                        continue;
+                    };
+                    if self.ahead.contains_key(&key) {
+                        continue;
+                    }
+                    moving += usize::from(later != *theirs);
+                    let difference = Difference {
+                        family: name.clone(),
+                        labels: labels.clone(),
+                        what: What::Value(*theirs, ours),
+                    };
+                    if later == *theirs && self.rows.iter().any(|row| row.explains(&difference)) {
+                        self.ahead.insert(key, ours - theirs);
+                        self.explained += 1;
+                    }
+                }
+            }
+            Ok((moving == 0).then_some(()))
+        })
+    }
+
+    /// What process-exporter has before and after us.
+    fn both(&self) -> Result<(Exposition, Exposition, Exposition)> {
+        let before = self.expose(&self.theirs, "/metrics")?;
+        let ours = self.expose(&self.ours, "/metrics/processes")?;
+        Ok((before, ours, self.expose(&self.theirs, "/metrics")?))
     }
 
     /// What an exporter has of groups, without those that it keeps empty, and without labels that are empty.
@@ -196,4 +244,8 @@ impl Script {
         }
         Ok(exposition)
     }
+}
+
+fn is_of_threads(name: &str, family: &Family) -> bool {
+    name.starts_with("namedprocess_namegroup_thread_") && family.kind == "counter"
 }

@@ -135,13 +135,13 @@ fn started(program: &str, milliseconds: &str) -> Result<std::process::Child> {
     command.spawn().with_context(|| format!("cannot start {program}"))
 }
 
-/// Waits in so many threads, which are called `thread-1` and so on after the first.
+/// Waits in so many threads, which are called `thread-1` and so on after the first and look up ten times a second.
 fn threads(count: usize) -> Result<()> {
     for number in 1..count {
         let thread = std::thread::Builder::new().name(format!("thread-{number}"));
         thread.spawn(|| {
             loop {
-                std::thread::park();
+                park_timeout(Duration::from_millis(100));
             }
         })?;
     }
