@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::filesystem::ask::{Answer, Asker, patience};
+use super::filesystem::ask::{Answer, Asker, Place, patience};
+use super::filesystem::can_hang::CanHang;
 use super::filesystem::{Mount, parse};
 use super::{CgroupCollector, Cgroups, CollectError, Collector, OptionDesc, OptionKind, Pattern, Run};
 use crate::metric::{Subject, Writer, families};
@@ -89,7 +90,7 @@ pub(super) struct Mounted {
     points: Pattern,
     list: Vec<FileSystem>,
     /// Where each of them is for us.
-    places: Arc<[PathBuf]>,
+    places: Arc<[Place]>,
 }
 
 /// One of them.
@@ -117,7 +118,9 @@ impl Mounted {
         let Some(text) = self.table.changed()? else { return Ok(&self.list) };
         let disks = self.diskstats.read().unwrap_or_default();
         let (mut list, mut places) = (Vec::<FileSystem>::new(), Vec::new());
-        for line in lines(whole_lines(text).0) {
+        let text = whole_lines(text).0;
+        let can_hang = CanHang::of(text, &self.rootfs);
+        for line in lines(text) {
             let Some((mount, place)) = parse(line, &self.rootfs) else { continue };
             if !TYPES.contains(&mount.fstype.as_str()) || self.points.ignores(&mount.point) {
                 continue;
@@ -125,7 +128,7 @@ impl Mounted {
             let system = FileSystem { device: device(&mount, disks), disk: (mount.major, mount.minor) };
             if list.iter().all(|known| known.device != system.device) {
                 list.push(system);
-                places.push(place);
+                places.push(can_hang.place(&mount, place));
             }
         }
         (self.list, self.places) = (list, places.into());

@@ -1,6 +1,7 @@
 //! How full each mounted file system is, and whether it can be written to.
 
 pub(super) mod ask;
+pub(super) mod can_hang;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -10,13 +11,15 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::StatVfsMountFlags;
 use rustix::io::Errno;
 
 use super::{CollectError, Collector, NodeCollector, OptionDesc, OptionKind, Pattern, Run};
 use crate::metric::{Writer, families};
-use crate::source::file::NodeFile;
+use crate::source::mounts::MountTable;
 use crate::source::text::{label, lines, number, whole_lines};
-use ask::{Answer, Asker, patience};
+use ask::{Answer, Asker, Place, patience};
+use can_hang::CanHang;
 
 /// `filesystem`
 pub(super) const COLLECTOR: Collector = Collector {
@@ -64,7 +67,15 @@ pub(super) const COLLECTOR: Collector = Collector {
             };
             let patience = patience(options.duration(&COLLECTOR, "mountTimeout"), paths.timeout);
             let asker = Asker::new(paths.stuck.clone(), patience);
-            Box::new(Filesystem::new(&paths.procfs, asker, selection))
+            // Those of no text.
+            let mounts = Mounts { list: Vec::new(), places: Arc::new([]), fault: Some("empty".to_owned()) };
+            Box::new(Filesystem {
+                table: MountTable::new(paths),
+                selection,
+                mounts,
+                asker,
+                answers: Vec::new(),
+            })
         },
         can_block: true,
     },
@@ -85,12 +96,8 @@ const ALL: [F; 8] =
     [F::Avail, F::DeviceError, F::Files, F::FilesFree, F::Free, F::MountInfo, F::Readonly, F::Size];
 
 struct Filesystem {
-    mountinfo: NodeFile,
-    /// For where process 1 is hidden (proc(5), hidepid).
-    own: NodeFile,
+    table: MountTable,
     selection: Selection,
-    /// What the mounts were made of, to make them again only when it has changed.
-    text: Vec<u8>,
     mounts: Mounts,
     asker: Asker,
     answers: Vec<Answer>,
@@ -105,7 +112,7 @@ struct Selection {
 struct Mounts {
     list: Vec<Mount>,
     /// Where each of them is for us.
-    places: Arc<[PathBuf]>,
+    places: Arc<[Place]>,
     fault: Option<String>,
 }
 
@@ -120,41 +127,20 @@ pub(super) struct Mount {
     is_readonly: bool,
 }
 
-impl Filesystem {
-    fn new(procfs: &Path, asker: Asker, selection: Selection) -> Self {
-        Filesystem {
-            mountinfo: NodeFile::new(procfs.join("1/mountinfo")),
-            own: NodeFile::new(procfs.join("self/mountinfo")),
-            selection,
-            text: Vec::new(),
-            // Those of no text.
-            mounts: Mounts { list: Vec::new(), places: Arc::new([]), fault: Some("empty".to_owned()) },
-            asker,
-            answers: Vec::new(),
-        }
-    }
-}
-
 impl NodeCollector for Filesystem {
     fn collect(&mut self, out: &mut Writer<'_>) -> Result<(), CollectError> {
         if !out.wants_any(ALL) {
             return Ok(());
         }
-        let text = match self.mountinfo.read() {
-            Err(error) if error.source == Errno::NOENT => self.own.read()?,
-            result => result?,
-        };
-        if text != self.text {
+        if let Some(text) = self.table.changed()? {
             self.mounts = self.selection.mounts(text);
-            self.text.clear();
-            self.text.extend_from_slice(text);
         }
         self.asker.ask(&self.mounts.places, &mut self.answers);
         for (mount, answer) in self.mounts.list.iter().zip(&self.answers) {
             mount.write(answer, out);
         }
         match &self.mounts.fault {
-            Some(what) => Err(CollectError::parse(self.mountinfo.path(), what)),
+            Some(what) => Err(CollectError::parse(self.table.path(), what)),
             None => Ok(()),
         }
     }
@@ -165,6 +151,7 @@ impl Selection {
     /// of the one on top, which comes last.
     fn mounts(&self, text: &[u8]) -> Mounts {
         let (text, is_whole) = whole_lines(text);
+        let can_hang = CanHang::of(text, &self.rootfs);
         let mut fault = (!is_whole).then(|| "ends in the middle".to_owned());
         let (mut list, mut places, mut known) = (Vec::<Mount>::new(), Vec::new(), HashMap::new());
         for line in lines(text) {
@@ -179,8 +166,8 @@ impl Selection {
                 Entry::Occupied(below) => list[*below.get()] = mount,
                 Entry::Vacant(free) => {
                     free.insert(list.len());
+                    places.push(can_hang.place(&mount, place));
                     list.push(mount);
-                    places.push(place);
                 }
             }
         }
@@ -203,7 +190,10 @@ impl Mount {
             ("mountpoint", &self.point),
         ]);
         out.node(F::DeviceError, labels, f64::from(!error.is_empty()));
-        out.node(F::Readonly, labels, f64::from(self.is_readonly));
+        // One that meets an error becomes so without the table's saying that it has changed.
+        let is_readonly = self.is_readonly
+            || matches!(answer, Answer::Sizes(sizes) if sizes.f_flag.contains(StatVfsMountFlags::RDONLY));
+        out.node(F::Readonly, labels, f64::from(is_readonly));
         let Answer::Sizes(sizes) = answer else { return };
         // The numbers of blocks are in fragments (statvfs(3)), which some FUSE file systems have smaller than blocks.
         let bytes = |blocks: u64| blocks as f64 * sizes.f_frsize as f64;

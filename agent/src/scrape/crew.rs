@@ -86,11 +86,13 @@ impl Crew {
         if state.jobs.is_empty() {
             return;
         }
-        if state.idle > 0 {
+        let is_idle = state.idle > 0;
+        // Who is woken while it is locked goes to sleep once more.
+        drop(state);
+        if is_idle {
             self.0.change.notify_one();
             return;
         }
-        drop(state);
         let shared = self.0.clone();
         let spawned = std::thread::Builder::new().name("collectors".to_owned()).spawn(move || shared.work());
         if let Err(error) = spawned {
@@ -123,7 +125,9 @@ impl Shared {
                 if state.round == round {
                     state.open -= 1;
                     if state.open == 0 {
+                        drop(state);
                         self.done.notify_one();
+                        state = self.state();
                     }
                 }
                 continue;

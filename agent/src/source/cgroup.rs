@@ -147,6 +147,8 @@ impl Iterator for InOrder {
 
 /// Far more than a kubelet starts pods for; a bound on what a scrape costs, whatever somebody does with cgroups.
 const MOST_CGROUPS: usize = 20_000;
+/// How many of [`CgroupFile`] a cgroup has, on either version.
+const FILES: usize = 20;
 /// How long a new cgroup may lack files that it will have.
 const BEING_MADE: Duration = Duration::from_secs(10);
 
@@ -223,7 +225,7 @@ impl CgroupTree {
 
     /// Leaves the handles to what every scrape reads, where there may be too few for all.
     fn share_handles(&mut self) {
-        self.is_budget_ample = self.by_path.len().saturating_mul(CgroupFile::COUNT) <= self.budget.most();
+        self.is_budget_ample = self.by_path.len().saturating_mul(FILES) <= self.budget.most();
         if self.is_budget_ample {
             return;
         }

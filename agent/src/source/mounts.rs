@@ -1,5 +1,8 @@
 //! The machine's mounts, read only when the kernel says that they have changed.
 
+use std::path::Path;
+use std::time::{Duration, Instant};
+
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
@@ -16,7 +19,11 @@ pub struct MountTable {
     /// Files of a recorded tree change without saying so.
     is_recorded: bool,
     text: Vec<u8>,
+    read: Instant,
 }
+
+/// What a file system says of itself may change without a word, such as that it found itself broken (`emergency_ro`).
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 impl MountTable {
     /// That of process 1, or our own where it is hidden (proc(5), hidepid).
@@ -28,7 +35,13 @@ impl MountTable {
             watched: None,
             is_recorded: paths.is_recorded(),
             text: Vec::new(),
+            read: Instant::now(),
         }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.file.path()
     }
 
     /// All lines, where they are others than the last time.
@@ -36,9 +49,11 @@ impl MountTable {
     /// # Errors
     /// What the kernel says; the next call reads again.
     pub fn changed(&mut self) -> Result<Option<&[u8]>, FileError> {
-        if self.watched.is_some() && !self.is_recorded && !self.is_told() {
+        let is_new = self.read.elapsed() < LOOK_AGAIN;
+        if self.watched.is_some() && !self.is_recorded && is_new && !self.is_told() {
             return Ok(None);
         }
+        self.read = Instant::now();
         if self.watched.is_none() {
             // Before it is read, so that no change in between is missed.
             let flags = OFlags::RDONLY | OFlags::CLOEXEC;

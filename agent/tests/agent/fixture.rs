@@ -76,7 +76,7 @@ impl Fixture {
             ..Paths::default()
         };
         let telemetry = Arc::new(Telemetry::new().unwrap());
-        let mut scraper = Scraper::new(paths, SANDBOX_IMAGE.to_owned(), 1024, plan, telemetry);
+        let mut scraper = Scraper::new(paths, SANDBOX_IMAGE.to_owned(), 8192, plan, telemetry);
         if let Ok(pods) = fs::read(self.folder.join("kubelet/pods.json")) {
             scraper.set_pods(agent::source::kubelet::parse(&pods).unwrap());
         }

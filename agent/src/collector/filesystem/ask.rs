@@ -32,7 +32,15 @@ pub(in crate::collector) enum Answer {
     Hangs,
 }
 
-/// Asks mounts, all of them with one change of threads.
+/// Where a mount is for us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::collector) struct Place {
+    pub(in crate::collector) path: PathBuf,
+    /// The kernel has the answer at hand, and the way to it.
+    pub(in crate::collector) is_at_hand: bool,
+}
+
+/// Asks mounts: those that cannot hang at once, else all of them with one change of threads.
 pub(in crate::collector) struct Asker {
     patience: Duration,
     worker: Option<Worker>,
@@ -47,15 +55,20 @@ impl Asker {
     }
 
     /// The answer of each mount, in their order.
-    pub(in crate::collector) fn ask(&mut self, places: &Arc<[PathBuf]>, answers: &mut Vec<Answer>) {
+    pub(in crate::collector) fn ask(&mut self, places: &Arc<[Place]>, answers: &mut Vec<Answer>) {
+        if places.iter().all(|place| place.is_at_hand) {
+            answers.clear();
+            answers.extend(places.iter().map(|place| stat(&place.path)));
+            return;
+        }
         self.ask_with(places, answers, stat);
     }
 
-    fn ask_with(&mut self, places: &Arc<[PathBuf]>, answers: &mut Vec<Answer>, stat: fn(&Path) -> Answer) {
+    fn ask_with(&mut self, places: &Arc<[Place]>, answers: &mut Vec<Answer>, stat: fn(&Path) -> Answer) {
         let mut round = Round { places: places.clone(), skip: Vec::new(), answers: std::mem::take(answers) };
         let hanging = self.stuck.places(COLLECTOR.name);
         if !hanging.is_empty() {
-            round.skip = places.iter().map(|place| hanging.contains(place)).collect();
+            round.skip = places.iter().map(|place| hanging.contains(&place.path)).collect();
         }
         let Some(worker) = self.worker.take().or_else(|| Worker::start(stat)) else {
             // Out of threads: better to risk hanging here than to say nothing.
@@ -77,13 +90,13 @@ impl Asker {
 
     /// The same with a thread for each mount: where one hangs, others of its server do, and waiting for one after the
     /// other would take too long for all of them.
-    fn ask_each(&self, places: &[PathBuf], answers: &mut Vec<Answer>, stat: fn(&Path) -> Answer) {
+    fn ask_each(&self, places: &[Place], answers: &mut Vec<Answer>, stat: fn(&Path) -> Answer) {
         /// Threads at a time; each has little, but a machine may have thousands of mounts.
         const AT_ONCE: usize = 32;
         let hanging = self.stuck.places(COLLECTOR.name);
         answers.clear();
         answers.resize_with(places.len(), || Answer::Hangs);
-        let asked: Vec<usize> = (0..places.len()).filter(|i| !hanging.contains(&places[*i])).collect();
+        let asked: Vec<usize> = (0..places.len()).filter(|i| !hanging.contains(&places[*i].path)).collect();
         for some in asked.chunks(AT_ONCE) {
             let ask = |i: &usize| {
                 let worker = Worker::start(stat)?;
@@ -95,7 +108,7 @@ impl Asker {
             let deadline = Instant::now() + 2 * self.patience;
             for (i, worker) in workers {
                 let Some(worker) = worker else {
-                    answers[i] = stat(&places[i]);
+                    answers[i] = stat(&places[i].path);
                     continue;
                 };
                 match worker.rounds.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -106,10 +119,14 @@ impl Asker {
         }
     }
 
-    fn leave_behind(&self, worker: Worker, place: Option<&PathBuf>) {
+    fn leave_behind(&self, worker: Worker, place: Option<&Place>) {
         worker.progress.is_left_behind.store(true, Ordering::Relaxed);
         // Ours goes with the worker, and leaves the thread's own.
-        self.stuck.add(COLLECTOR.name, place.map(PathBuf::as_path), Arc::downgrade(&worker.progress));
+        self.stuck.add(
+            COLLECTOR.name,
+            place.map(|place| place.path.as_path()),
+            Arc::downgrade(&worker.progress),
+        );
     }
 }
 
@@ -128,7 +145,7 @@ struct Progress {
 }
 
 struct Round {
-    places: Arc<[PathBuf]>,
+    places: Arc<[Place]>,
     /// By place, whether it hangs already; empty when none does.
     skip: Vec<bool>,
     answers: Vec<Answer>,
@@ -143,7 +160,7 @@ impl Round {
             }
             progress.at.store(i, Ordering::Relaxed);
             let hangs = self.skip.get(i).is_some_and(|skip| *skip);
-            self.answers.push(if hangs { Answer::Hangs } else { stat(place) });
+            self.answers.push(if hangs { Answer::Hangs } else { stat(&place.path) });
         }
     }
 }
@@ -210,7 +227,7 @@ mod tests {
         stat(place)
     }
 
-    fn check(asker: &mut Asker, places: &Arc<[PathBuf]>, expected: &str) {
+    fn check(asker: &mut Asker, places: &Arc<[Place]>, expected: &str) {
         let mut answers = Vec::new();
         asker.ask_with(places, &mut answers, until_gone);
         let letters = answers.iter().map(|answer| match answer {
@@ -225,9 +242,10 @@ mod tests {
     fn a_mount_that_hangs_costs_only_its_own_answer_and_is_asked_again_when_it_has_answered() {
         let folder = std::env::temp_dir().join(format!("ask-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let places: Arc<[PathBuf]> = ["a", "dead", "b", "dead too"].map(|name| folder.join(name)).into();
-        std::fs::write(&places[1], "").unwrap();
-        std::fs::write(&places[3], "").unwrap();
+        let place = |name| Place { path: folder.join(name), is_at_hand: false };
+        let places: Arc<[Place]> = ["a", "dead", "b", "dead too"].map(place).into();
+        std::fs::write(&places[1].path, "").unwrap();
+        std::fs::write(&places[3].path, "").unwrap();
         let stuck = Arc::new(StuckThreads::default());
         let mut asker = Asker::new(stuck.clone(), Duration::from_secs(2));
         check(&mut asker, &places, "fhfh");
@@ -237,10 +255,10 @@ mod tests {
         check(&mut asker, &places, "fhfh");
         assert_eq!(stuck.count(COLLECTOR.name), 2, "by nobody");
         // The one that answers again does not wait for the other.
-        std::fs::remove_file(&places[1]).unwrap();
+        std::fs::remove_file(&places[1].path).unwrap();
         wait_until(|| stuck.count(COLLECTOR.name) == 1);
         check(&mut asker, &places, "fffh");
-        std::fs::remove_file(&places[3]).unwrap();
+        std::fs::remove_file(&places[3].path).unwrap();
         wait_until(|| stuck.count(COLLECTOR.name) == 0);
         check(&mut asker, &places, "ffff");
         std::fs::remove_dir_all(&folder).unwrap();
@@ -270,11 +288,14 @@ mod tests {
 
     #[test]
     fn sizes_are_those_that_the_kernel_gives() {
-        let mut answers = Vec::new();
-        Asker::new(Arc::default(), Duration::from_secs(2))
-            .ask(&Arc::from([PathBuf::from("/"), PathBuf::from("/no such place")]), &mut answers);
-        assert!(
-            matches!(&answers[..], [Answer::Sizes(sizes), Answer::Failed(Errno::NOENT)] if sizes.f_frsize > 0)
-        );
+        for is_at_hand in [true, false] {
+            let place = |path| Place { path: PathBuf::from(path), is_at_hand };
+            let mut answers = Vec::new();
+            Asker::new(Arc::default(), Duration::from_secs(2))
+                .ask(&Arc::from(["/", "/no such place"].map(place)), &mut answers);
+            assert!(
+                matches!(&answers[..], [Answer::Sizes(sizes), Answer::Failed(Errno::NOENT)] if sizes.f_frsize > 0)
+            );
+        }
     }
 }

@@ -131,7 +131,7 @@ fn where_handles_are_few_none_is_kept_for_what_is_read_once_a_minute() {
     let mut tree = node.tree();
     let slot = tree.iter().find(|(_, c)| c.path == "/kubepods/poda").unwrap().0;
     // Five cgroups may have all their files open, six may not.
-    tree.budget = HandleBudget::new(CgroupFile::COUNT * 5);
+    tree.budget = HandleBudget::new(FILES * 5);
     let mut open = || {
         tree.refresh().unwrap();
         let before = tree.budget().open();
