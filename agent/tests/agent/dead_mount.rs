@@ -97,7 +97,8 @@ fn in_namespace(folder: &Path) {
         assert_eq!((again.device_error(&dead), again.stuck()), ("mountpoint timeout".to_owned(), [1.0, 1.0]));
         assert_eq!(again.value("from_file", &[]), Some(1.0));
     }
-    assert!(self::threads() <= threads, "a scrape that finds a thread stuck starts no other");
+    // On a busy machine one may be sent after jobs that only wait their turn; it ends when it has none.
+    wait_for("a scrape that finds a thread stuck starts no other", || self::threads() <= threads);
 
     // Other options are other collectors, and what is stuck is still the same.
     for age in ["9000001h", "9000002h", "9000003h"] {
