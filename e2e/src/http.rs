@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Three times what process-exporter needs for twenty thousand processes.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What came back.
 #[derive(Debug, Clone)]

@@ -37,5 +37,6 @@ pub mod product;
 pub mod programs;
 pub mod progress;
 pub mod scraper;
+pub mod tiny;
 pub mod wait;
 pub mod weigh;

@@ -7,7 +7,6 @@
 #![expect(clippy::print_stdout, reason = "the figures are what it is for")]
 
 use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -19,8 +18,11 @@ use e2e::measured::Measured;
 use e2e::process::Component;
 use e2e::process_exporter;
 use e2e::programs::{AGENT, WORKLOAD, build};
+use e2e::tiny;
 use e2e::wait::wait_for;
 use e2e::weigh::of_pass;
+use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
+use rustix::io::read;
 
 const NAMES: &str = "process_names:\n- name: \"{{.Comm}}\"\n  cmdline:\n  - '.+'\n";
 
@@ -90,15 +92,18 @@ fn populate(folder: &Path, workload: &Path, processes: u32) -> Result<Vec<Compon
         interrupt::check()?;
         let name = format!("idle-{}", number % 100);
         let program = folder.join(&name);
-        if !program.exists() {
-            std::fs::hard_link(workload, &program)
-                .or_else(|_| std::fs::copy(workload, &program).map(|_| ()))?;
-        }
         let mut command = Command::new(&program);
-        match number % 10 {
-            0 => command.args(["threads", "--count", "4"]),
-            _ => command.arg("pause"),
+        let has_threads = number % 10 == 0;
+        match has_threads {
+            true => command.args(["threads", "--count", "4"]),
+            // Twenty thousand that have a libc would take minutes to start.
+            false => command.args(["quit", "--milliseconds", "86400000"]),
         };
+        match has_threads {
+            _ if program.exists() => {}
+            true => std::fs::copy(workload, &program).map(drop)?,
+            false => tiny::write(&program, Duration::from_secs(86_400), workload)?,
+        }
         population.push(Component::start(&name, &command, log(&name))?);
     }
     wait_for("the last of them to begin", Duration::from_secs(30), || {
@@ -111,19 +116,24 @@ fn populate(folder: &Path, workload: &Path, processes: u32) -> Result<Vec<Compon
 
 /// Bare reads of what is read of each process: how many files, and what one pass costs.
 fn floor(passes: u32) -> Result<(usize, Duration)> {
+    // From here on every path is below it: the whole of one takes the kernel longer.
+    let folder = File::open("/proc").context("cannot open /proc")?;
     let mut files = Vec::new();
     for entry in std::fs::read_dir("/proc")?.flatten() {
-        let path = entry.path();
-        if entry.file_name().to_str().is_none_or(|name| name.parse::<u32>().is_err()) {
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if name.parse::<u32>().is_err() {
             continue;
         }
-        files.push(path.join("stat"));
+        files.push(format!("{name}/stat"));
         // Threads of the kernel have no command line and so no name.
-        if std::fs::read(path.join("cmdline")).is_ok_and(|cmdline| !cmdline.is_empty()) {
-            files.extend(["status", "io", "wchan", "fd"].map(|file| path.join(file)));
-            let tasks: Vec<_> = std::fs::read_dir(path.join("task"))?.flatten().collect();
+        if std::fs::read(entry.path().join("cmdline")).is_ok_and(|cmdline| !cmdline.is_empty()) {
+            files.extend(["status", "io", "wchan", "fd"].map(|file| format!("{name}/{file}")));
+            let tasks: Vec<_> = std::fs::read_dir(entry.path().join("task"))?.flatten().collect();
             for task in tasks.iter().filter(|_| tasks.len() > 1) {
-                files.extend(["stat", "status", "io", "wchan"].map(|file| task.path().join(file)));
+                let task = task.file_name().to_string_lossy().into_owned();
+                files.extend(
+                    ["stat", "status", "io", "wchan"].map(|file| format!("{name}/task/{task}/{file}")),
+                );
             }
         }
     }
@@ -131,9 +141,12 @@ fn floor(passes: u32) -> Result<(usize, Duration)> {
     let pass = || {
         for path in &files {
             match path.ends_with("fd") {
-                true => drop(std::fs::metadata(path)),
+                true => drop(statat(&folder, path, AtFlags::empty())),
                 // Some end meanwhile.
-                false => drop(File::open(path).and_then(|mut file| file.read(&mut buffer))),
+                false => drop(
+                    openat(&folder, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                        .and_then(|file| read(&file, &mut buffer)),
+                ),
             }
         }
     };

@@ -25,7 +25,10 @@ const CODE: [u8; 32] = [
 
 /// Writes a program that ends after so long whatever its arguments are. On other machines than x86-64 it is the sample
 /// workload, which has to be told.
-pub(super) fn write(path: &Path, life: Duration, workload: &Path) -> Result<()> {
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write(path: &Path, life: Duration, workload: &Path) -> Result<()> {
     let written = if cfg!(target_arch = "x86_64") {
         std::fs::write(path, elf(life))
             .and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)))
