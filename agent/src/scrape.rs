@@ -1,6 +1,5 @@
 //! One scrape: collect → transform → expose.
 
-mod absence;
 mod blocking;
 mod crew;
 mod part;
@@ -30,10 +29,10 @@ use crate::source::file::HandleBudget;
 use crate::source::kubelet::{Pod, StatsSummary};
 use crate::source::links::LinkedContainer;
 use crate::source::network::Networks;
+use crate::source::recent::Recent;
 use crate::storage::{Demand, Storage};
 use crate::telemetry::Telemetry;
 use crate::transform::Rows;
-use absence::Absence;
 use blocking::Blocking;
 use crew::Crew;
 pub use part::Part;
@@ -73,7 +72,8 @@ struct Running {
     index: usize,
     options: Options,
     collector: Runner,
-    absence: Absence,
+    /// That it found nothing of what it reads, for which it looks once a minute.
+    absence: Recent,
     /// Whether it is left out of this scrape, since it found nothing not long ago.
     is_absent: bool,
     /// How many seconds it took this time, and whether it did all of its work; nothing where it was not asked.
@@ -139,12 +139,12 @@ impl Scraper {
         }
         for (planned, kept) in plan.collectors.iter().zip(kept) {
             // Other families may be wanted now, of which there is something.
-            let kept = kept.map(|running| Running { absence: Absence::default(), ..running });
+            let kept = kept.map(|running| Running { absence: Recent::default(), ..running });
             let running = kept.unwrap_or_else(|| Running {
                 index: planned.index,
                 options: planned.options.clone(),
                 collector: self.start(planned.index, &planned.options),
-                absence: Absence::default(),
+                absence: Recent::default(),
                 is_absent: false,
                 took: None,
             });

@@ -13,6 +13,7 @@ pub mod netlink;
 pub mod network;
 pub mod pid;
 pub mod process;
+pub mod recent;
 pub mod shared;
 pub mod stuck;
 pub mod text;

@@ -1,12 +1,14 @@
 //! Which distribution the machine runs.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use rustix::io::Errno;
 
 use super::{CollectError, Collector, NodeCollector, Run};
 use crate::metric::{Labels, Writer, families};
 use crate::source::file::read_in_root;
+use crate::source::recent::Recent;
 use crate::source::text::{label, lines};
 
 /// `os`
@@ -19,7 +21,13 @@ pub(super) const COLLECTOR: Collector = Collector {
     exclusive: &[],
     run: Run::Node {
         start: |paths, _| {
-            Box::new(Os { rootfs: paths.rootfs.clone(), text: Vec::new(), release: Release::default() })
+            Box::new(Os {
+                rootfs: paths.rootfs.clone(),
+                path: FILES[0],
+                text: Vec::new(),
+                release: Release::default(),
+                recent: Recent::default(),
+            })
         },
         can_block: false,
     },
@@ -56,8 +64,11 @@ const VERSION_ID: usize = 11;
 
 struct Os {
     rootfs: PathBuf,
+    /// Which of [`FILES`] was read.
+    path: &'static str,
     text: Vec<u8>,
     release: Release,
+    recent: Recent,
 }
 
 /// What a text says, made anew when it has changed.
@@ -72,19 +83,10 @@ struct Release {
 
 impl NodeCollector for Os {
     fn collect(&mut self, out: &mut Writer<'_>) -> Result<(), CollectError> {
-        let mut result = Err(Errno::NOENT);
-        let mut path = FILES[0];
-        for file in FILES {
-            path = file;
-            // By name each time: an upgrade puts another file in its place.
-            result = read_in_root(&self.rootfs, file, &mut self.text);
-            if result != Err(Errno::NOENT) {
-                break;
-            }
-        }
-        result.map_err(|source| CollectError::read(path, source))?;
-        if self.text != self.release.text {
-            self.release = Release::new(&self.text);
+        let now = Instant::now();
+        if !self.recent.holds(now) {
+            self.look()?;
+            self.recent.set(true, now);
         }
         let Release { values, version, support_end, fault, .. } = &self.release;
         let mut labels = [("", ""); KEYS.len()];
@@ -100,7 +102,26 @@ impl NodeCollector for Os {
         if let Some(end) = support_end {
             out.node(F::SupportEnd, Labels::NONE, *end);
         }
-        fault.as_ref().map_or(Ok(()), |what| Err(CollectError::parse(path, what)))
+        fault.as_ref().map_or(Ok(()), |what| Err(CollectError::parse(self.path, what)))
+    }
+}
+
+impl Os {
+    /// By name each time: an upgrade puts another file in its place.
+    fn look(&mut self) -> Result<(), CollectError> {
+        let mut result = Err(Errno::NOENT);
+        for file in FILES {
+            self.path = file;
+            result = read_in_root(&self.rootfs, file, &mut self.text);
+            if result != Err(Errno::NOENT) {
+                break;
+            }
+        }
+        result.map_err(|source| CollectError::read(self.path, source))?;
+        if self.text != self.release.text {
+            self.release = Release::new(&self.text);
+        }
+        Ok(())
     }
 }
 

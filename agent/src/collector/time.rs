@@ -1,14 +1,17 @@
 //! The machine's clock, its time zone and what the clock is made of.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::{CollectError, Collector, NodeCollector, Run};
 use crate::metric::{Labels, Writer, families};
+use crate::source::Paths;
 use crate::source::file::read_in_root;
 use crate::source::folder::Folder;
+use crate::source::recent::Recent;
 use crate::source::text::{label, words};
 
 /// `time`
@@ -19,22 +22,7 @@ pub(super) const COLLECTOR: Collector = Collector {
     named: &[],
     options: &[],
     exclusive: &[],
-    run: Run::Node {
-        start: |paths, _| {
-            let folder = paths.sysfs.join("devices/system/clocksource");
-            Box::new(Time {
-                clocksources: Folder::sysfs(
-                    folder,
-                    &["available_clocksource", "current_clocksource"],
-                    &paths.handles,
-                ),
-                rootfs: paths.rootfs.clone(),
-                text: Vec::new(),
-                zone: Zone { text: Vec::new(), zone: TimeZone::UTC },
-            })
-        },
-        can_block: false,
-    },
+    run: Run::Node { start: |paths, _| Box::new(Time::new(paths)), can_block: false },
 };
 
 families! {
@@ -52,6 +40,7 @@ struct Time {
     rootfs: PathBuf,
     text: Vec<u8>,
     zone: Zone,
+    recent: Recent,
 }
 
 /// What a text says, made anew when it has changed.
@@ -71,11 +60,29 @@ impl NodeCollector for Time {
 }
 
 impl Time {
+    fn new(paths: &Paths) -> Self {
+        Time {
+            clocksources: Folder::sysfs(
+                paths.sysfs.join("devices/system/clocksource"),
+                &["available_clocksource", "current_clocksource"],
+                &paths.handles,
+            ),
+            rootfs: paths.rootfs.clone(),
+            text: Vec::new(),
+            zone: Zone { text: Vec::new(), zone: TimeZone::UTC },
+            recent: Recent::default(),
+        }
+    }
+
     /// A machine without the file is in UTC (localtime(5)).
     fn zone(&mut self, now: Timestamp, out: &mut Writer<'_>) -> Result<(), CollectError> {
         const FILE: &str = "/etc/localtime";
-        if read_in_root(&self.rootfs, FILE, &mut self.text).is_err() {
-            self.text.clear();
+        let asked = Instant::now();
+        if !self.recent.holds(asked) {
+            if read_in_root(&self.rootfs, FILE, &mut self.text).is_err() {
+                self.text.clear();
+            }
+            self.recent.set(true, asked);
         }
         if self.text != self.zone.text {
             let zone = match self.text.is_empty() {
@@ -139,11 +146,13 @@ mod tests {
     }
 
     #[test]
-    fn the_zone_is_that_of_the_machine_and_follows_it() {
+    fn the_zone_is_that_of_the_machine_and_follows_it_within_a_minute() {
         let tree = Tree::new(&[("etc/localtime", "-> /usr/share/zoneinfo/Here")]);
-        let mut time = tree.start(&COLLECTOR, &[]);
+        let mut time = Time::new(&tree.paths());
         let mut check = |expected: &str| {
-            let (lines, result) = scrape(&COLLECTOR, time.as_mut());
+            // As if a minute had passed.
+            time.recent = Recent::default();
+            let (lines, result) = scrape(&COLLECTOR, &mut time);
             result.unwrap();
             assert!(lines.contains(&format!("node_time_zone_offset_seconds{expected}")), "{lines:?}");
         };

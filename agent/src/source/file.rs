@@ -2,10 +2,13 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+
+use super::recent::Recent;
 
 /// How many handles may stay open; past it, files are opened for each read.
 #[derive(Debug)]
@@ -152,13 +155,21 @@ pub struct NodeFile {
     path: std::path::PathBuf,
     made: Made,
     file: KeptFile,
+    /// That there is none.
+    absence: Recent,
     buffer: Vec<u8>,
 }
 
 impl NodeFile {
     /// The file at this path, which is opened when first read, and may be made in any way.
     pub fn new(path: std::path::PathBuf) -> Self {
-        NodeFile { path, made: Made::InRecords, file: KeptFile::Closed, buffer: Vec::new() }
+        NodeFile {
+            path,
+            made: Made::InRecords,
+            file: KeptFile::Closed,
+            absence: Recent::default(),
+            buffer: Vec::new(),
+        }
     }
 
     /// A file that the kernel makes in one piece.
@@ -171,7 +182,7 @@ impl NodeFile {
         NodeFile { made: Made::InShortRecords, ..NodeFile::new(path) }
     }
 
-    /// The whole of it as it is now.
+    /// The whole of it as it is now; where there was none, it is looked for after a minute.
     ///
     /// # Errors
     /// What the kernel says, with the path.
@@ -179,6 +190,9 @@ impl NodeFile {
         // A machine has a handful of these, so they do not count against the budget of handles.
         let unbounded = HandleBudget::new(usize::MAX);
         if matches!(self.file, KeptFile::Absent) {
+            if self.absence.holds(Instant::now()) {
+                return Err(FileError { path: self.path.clone(), source: Errno::NOENT });
+            }
             self.file = KeptFile::Closed;
         }
         let mut result = self.file.read(&unbounded, || self.path.clone(), &mut self.buffer, self.made);
@@ -186,6 +200,9 @@ impl NodeFile {
             // What its module made went with it, and a module that is loaded again makes another file.
             self.file = KeptFile::Closed;
             result = self.file.read(&unbounded, || self.path.clone(), &mut self.buffer, self.made);
+        }
+        if result == Err(Errno::NOENT) {
+            self.absence.set(true, Instant::now());
         }
         match result {
             Ok(()) => Ok(&self.buffer),

@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{Access, FileType, Mode, OFlags, RawDir, SeekFrom};
 use rustix::io::Errno;
 
 use super::file::{HandleBudget, KeptFile, Made};
+use super::recent::Recent;
 
 /// A folder whose entries are devices, each with the same few files.
 #[derive(Debug)]
@@ -25,6 +27,9 @@ pub struct Folder {
     /// The path of a link, or of a file that a device has not, which is looked for at each scrape.
     looked_for: PathBuf,
     is_sorted: bool,
+    /// That there is no device, or no folder.
+    absence: Recent,
+    is_there: bool,
 }
 
 /// One device.
@@ -52,6 +57,8 @@ impl Folder {
             buffer: Vec::new(),
             looked_for: PathBuf::new(),
             is_sorted: false,
+            absence: Recent::default(),
+            is_there: true,
         }
     }
 
@@ -79,11 +86,23 @@ impl Folder {
     }
 
     /// Takes up entries that came and lets go of those that went; in the order in which the kernel lists them, where no
-    /// other was asked for. An entry whose name is not text is passed over.
+    /// other was asked for. An entry whose name is not text is passed over. Where there was none, it is looked for after a
+    /// minute.
     ///
     /// # Errors
     /// What the kernel says; `NOENT` where there is no such folder.
     pub fn list(&mut self) -> Result<(), Errno> {
+        let now = Instant::now();
+        if self.absence.holds(now) {
+            return if self.is_there { Ok(()) } else { Err(Errno::NOENT) };
+        }
+        let listed = self.list_now();
+        self.is_there = listed != Err(Errno::NOENT);
+        self.absence.set(self.entries.is_empty() && matches!(listed, Ok(()) | Err(Errno::NOENT)), now);
+        listed
+    }
+
+    fn list_now(&mut self) -> Result<(), Errno> {
         self.entries.iter_mut().for_each(|entry| entry.is_present = false);
         let known = self.folder.as_ref().map(|(_, inode)| *inode);
         let mut listed = self.look();
@@ -308,6 +327,8 @@ mod tests {
         assert_eq!(folder.list(), Err(Errno::NOENT));
         write("eth1", "1500\n");
         write("eth0", "9000\n");
+        assert_eq!(folder.list(), Err(Errno::NOENT), "it is looked for once a minute");
+        folder.absence = Recent::default();
         folder.list().unwrap();
         let eth1 = (0..2).find(|i| folder.name(*i) == "eth1").unwrap();
         assert_eq!(folder.read(eth1, 0), Ok(&b"1500"[..]));
@@ -320,6 +341,7 @@ mod tests {
         std::fs::remove_dir_all(&path).unwrap();
         assert_eq!((folder.list(), folder.len(), handles.open()), (Err(Errno::NOENT), 0, 0));
         write("eth2", "1500\n");
+        folder.absence = Recent::default();
         folder.list().unwrap();
         assert_eq!(folder.name(0), "eth2", "a folder that is made anew is found");
         std::fs::remove_dir_all(&path).unwrap();

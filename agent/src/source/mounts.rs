@@ -1,7 +1,7 @@
 //! The machine's mounts, read only when the kernel says that they have changed.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::Paths;
 use super::file::{FileError, NodeFile};
+use super::recent::Recent;
 
 /// A node with a hundred pods has some five hundred lines there, which take longer to write than all else of a pod.
 #[derive(Debug)]
@@ -19,11 +20,9 @@ pub struct MountTable {
     /// Files of a recorded tree change without saying so.
     is_recorded: bool,
     text: Vec<u8>,
-    read: Instant,
+    /// What a file system says of itself may change without a word, such as that it found itself broken (`emergency_ro`).
+    recent: Recent,
 }
-
-/// What a file system says of itself may change without a word, such as that it found itself broken (`emergency_ro`).
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 impl MountTable {
     /// That of process 1, or our own where it is hidden (proc(5), hidepid).
@@ -35,7 +34,7 @@ impl MountTable {
             watched: None,
             is_recorded: paths.is_recorded(),
             text: Vec::new(),
-            read: Instant::now(),
+            recent: Recent::default(),
         }
     }
 
@@ -49,11 +48,11 @@ impl MountTable {
     /// # Errors
     /// What the kernel says; the next call reads again.
     pub fn changed(&mut self) -> Result<Option<&[u8]>, FileError> {
-        let is_new = self.read.elapsed() < LOOK_AGAIN;
-        if self.watched.is_some() && !self.is_recorded && is_new && !self.is_told() {
+        let now = Instant::now();
+        if self.watched.is_some() && !self.is_recorded && self.recent.holds(now) && !self.is_told() {
             return Ok(None);
         }
-        self.read = Instant::now();
+        self.recent.set(true, now);
         if self.watched.is_none() {
             // Before it is read, so that no change in between is missed.
             let flags = OFlags::RDONLY | OFlags::CLOEXEC;

@@ -1,12 +1,11 @@
-//! What is fixed of a cgroup until somebody changes it, such as its limits: looked at once a minute.
+//! What is fixed of a cgroup until somebody changes it: looked at once a minute. A pod's limits change when it is resized,
+//! the shares of the slices above whenever a pod comes or goes.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{BEING_MADE, Cgroup};
+use crate::source::recent::LOOK_AGAIN;
 
-/// How old what is known may be. A pod's limits change when it is resized; the shares of the slices above change whenever a
-/// pod comes or goes, and may be as old.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// Into so many parts the cgroups are split, so that not all are looked at in one scrape.
 const PARTS: u32 = 16;
 

@@ -3,12 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::{Cgroup, CgroupFile, CgroupTree, ReadError};
+use crate::source::recent::LOOK_AGAIN;
 
 /// For so long after the last CPU time was used something may still change: a period of a quota ends (at most a second,
 /// Documentation/scheduler/sched-bwc.rst), a parent takes note that its child has ended, memory is given back.
 const SETTLES_IN: Duration = Duration::from_secs(2);
-/// What others do to a cgroup shows after so long.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// Into so many parts the cgroups are split, so that not all are read again in one scrape.
 const PARTS: u32 = 16;
 
