@@ -4,15 +4,11 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::time::{Duration, Instant};
 
 use agent::expose::text::Format;
 use agent::scrape::Part;
-use benches::measure::{pair, pair_after, text};
+use benches::measure::{pair, pair_after, settle, text};
 use benches::synthetic::{Node, everything};
-
-/// A cgroup counts as new for ten seconds, and as standing still after two.
-const SETTLES_IN: Duration = Duration::from_secs(11);
 
 fn main() -> anyhow::Result<()> {
     for pods in [10, 100, 250] {
@@ -34,11 +30,7 @@ fn main() -> anyhow::Result<()> {
             }
         };
         let mut clock = node.clock()?;
-        // Not timed: until the agent knows that no cgroup is new and all stand still.
-        let began = Instant::now();
-        while began.elapsed() < SETTLES_IN {
-            scrape();
-        }
+        settle(&mut scrape);
         let still = pair(100, &mut scrape, &mut floor);
         let mut advanced = Ok(());
         let advance = || advanced = clock.advance();

@@ -48,6 +48,16 @@ pub fn alone(rounds: usize, mut one: impl FnMut()) -> Cost {
     pair(rounds, &mut one, || ()).0
 }
 
+/// Scrapes, untimed, until no cgroup counts as new and all count as standing still.
+pub fn settle(mut scrape: impl FnMut()) {
+    /// The agent takes a cgroup for new for ten seconds, and for standing still after two.
+    const SETTLES_IN: Duration = Duration::from_secs(11);
+    let began = Instant::now();
+    while began.elapsed() < SETTLES_IN {
+        scrape();
+    }
+}
+
 fn timed(run: &mut impl FnMut()) -> Cost {
     let (cpu, wall) = (thread_time(), Instant::now());
     run();

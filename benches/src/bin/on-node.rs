@@ -1,4 +1,5 @@
-//! The cost of a scrape of the container families on a real node, beside the floor: bare reads of the same files.
+//! The cost of a scrape of the container families on a real node, beside the floor: bare reads of all files that the
+//! figures are in. Cgroups that stand still are not read whole by the scrape.
 //!
 //! Run it where the node's files are, with a list of pods as the kubelet answers it: `on-node PODS.json [ROUNDS]`.
 
@@ -15,7 +16,7 @@ use agent::source::file::HandleBudget;
 use agent::source::kubelet;
 use agent::telemetry::Telemetry;
 use anyhow::{Context as _, Result};
-use benches::measure::{alone, pair, text};
+use benches::measure::{alone, pair, settle, text};
 use benches::synthetic::everything;
 
 fn main() -> Result<()> {
@@ -47,10 +48,11 @@ fn main() -> Result<()> {
             let _ = file.read_at(&mut buffer, 0);
         }
     };
-    let scrape = || {
+    let mut scrape = || {
         out.clear();
         scraper.scrape(Part::Cadvisor, Format::Text, &mut out);
     };
+    settle(&mut scrape);
     let (scrape, floor, ratio) = pair(rounds, scrape, floor);
     println!("scrape {} of processor time, {} in all", text(scrape.cpu), text(scrape.wall));
     println!("floor  {} of processor time, {} in all", text(floor.cpu), text(floor.wall));
