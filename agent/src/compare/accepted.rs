@@ -14,7 +14,8 @@ pub struct Accepted {
     pub row: String,
     families: Regex,
     series: Option<(String, Regex)>,
-    side: Side,
+    /// Who has what the other has not.
+    pub side: Side,
     /// Why it is accepted.
     pub reason: String,
 }

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use agent::compare::{Accepted, Difference, Exposition, Family, Labels, What, accepted, differences};
+use agent::compare::{Accepted, Difference, Exposition, Labels, Side, What, accepted, differences};
 use anyhow::{Context as _, Result, anyhow, ensure};
 
 use super::{ROUNDS, agent, is_same, read, settle};
 use crate::exporter::Exporter;
-use crate::process::Component;
+use crate::process::{Component, output};
 use crate::process_exporter;
 use crate::programs::{WORKLOAD, build};
 use crate::wait::wait_for;
@@ -21,6 +21,7 @@ use crate::wait::wait_for;
 const PATIENCE: Duration = Duration::from_secs(30);
 const FAMILIES: &str = "namedprocess_namegroup_";
 const SWITCHES: &str = "namedprocess_namegroup_thread_context_switches_total";
+const GROUP_SWITCHES: &str = "namedprocess_namegroup_context_switches_total";
 const PROCESSES: &str = "namedprocess_namegroup_num_procs";
 
 /// Every part of the language: by comm, by program with and without its path, by command line with what is captured,
@@ -57,7 +58,7 @@ struct Script {
     ours: Exporter,
     theirs: Exporter,
     rows: Vec<Accepted>,
-    /// What we had counted of threads when process-exporter first saw them: from then on both have to grow alike.
+    /// By how much we are ahead where a row of the side `more` explains it: from then on both have to grow alike.
     ahead: BTreeMap<(String, Labels), f64>,
     compared: usize,
     explained: usize,
@@ -96,9 +97,12 @@ impl Script {
         })?;
         let mut waiting =
             [self.work("pop-wait", &["pause"])?, self.work("pop-wait", &["memory", "--mebibytes", "8"])?];
+        let leave = self.folder.join("leave");
+        output(Command::new("mkfifo").arg(&leave))?;
+        let threads = ["threads", "--count", "5", "--leave-with", &leave.display().to_string()];
+        let threads = self.work("pop-threads", &threads)?;
         let _others = [
             self.work("pop-burn", &["burn", "--millicores", "100"])?,
-            self.work("pop-threads", &["threads", "--count", "5"])?,
             self.work("pop-full", &["pause"])?,
             self.work("pop-base", &["pause"])?,
             self.work("pop-other", &["pause", "pop-role", "--code", "7"])?,
@@ -111,6 +115,14 @@ impl Script {
         waiting[0].kill();
         let _again = self.work("pop-wait", &["pause"])?;
         self.compare(10, "a member that has ended, and a new one")?;
+        std::fs::write(&leave, "x").with_context(|| format!("cannot write {}", leave.display()))?;
+        wait_for("a thread to end", PATIENCE, || {
+            let tasks = std::fs::read_dir(format!("/proc/{}/task", threads.pid()))?.count();
+            Ok((tasks == 5).then_some(()))
+        })?;
+        // Of what went before, every difference was one.
+        self.learn("a thread that has ended", |name| name == GROUP_SWITCHES)?;
+        self.compare(10, "a thread that has ended")?;
         shell.stop(PATIENCE);
         self.compare(8, "a group that has ended")?;
         let switches = self.expose(&self.theirs, "/metrics")?;
@@ -153,7 +165,7 @@ impl Script {
             let counts = seen.get(PROCESSES).map(|family| family.series.values().sum::<f64>());
             Ok((counts == Some(processes as f64)).then_some(()))
         })?;
-        self.learn(what)?;
+        self.learn(what, |name| name.starts_with("namedprocess_namegroup_thread_"))?;
         let mut lasting: BTreeMap<String, (Difference, usize)> = BTreeMap::new();
         for _ in 0..ROUNDS {
             let (before, mut ours, after) = self.both()?;
@@ -171,7 +183,7 @@ impl Script {
         }
         let found = lasting.into_values().filter(|(_, seen)| *seen == ROUNDS).map(|(it, _)| it);
         let (explained, unexplained): (Vec<_>, Vec<_>) =
-            found.partition(|difference| self.rows.iter().any(|row| row.explains(difference)));
+            found.partition(|it| self.rows.iter().any(|row| row.side != Side::More && row.explains(it)));
         self.explained += explained.len();
         let unexplained: Vec<_> = unexplained.iter().map(Difference::to_string).collect();
         ensure!(
@@ -183,12 +195,14 @@ impl Script {
         Ok(())
     }
 
-    /// Finds out by how much we are ahead in what threads have counted, each at a time when that does not move.
-    fn learn(&mut self, what: &str) -> Result<()> {
-        wait_for(&format!("{what}: every counter of threads to be still once"), PATIENCE, || {
+    /// Finds out by how much we are ahead in these families, of each series at a time when it does not move.
+    fn learn(&mut self, what: &str, is_of: impl Fn(&str) -> bool) -> Result<()> {
+        wait_for(&format!("{what}: every such counter to be still once"), PATIENCE, || {
             let (before, ours, after) = self.both()?;
             let mut moving = 0;
-            for (name, family) in before.iter().filter(|(name, family)| is_of_threads(name, family)) {
+            for (name, family) in
+                before.iter().filter(|(name, family)| family.kind == "counter" && is_of(name))
+            {
                 let value = |of: &Exposition, labels| of.get(name)?.series.get(labels).copied();
                 for (labels, theirs) in &family.series {
                     let key = (name.clone(), labels.clone());
@@ -244,8 +258,4 @@ impl Script {
         }
         Ok(exposition)
     }
-}
-
-fn is_of_threads(name: &str, family: &Family) -> bool {
-    name.starts_with("namedprocess_namegroup_thread_") && family.kind == "counter"
 }

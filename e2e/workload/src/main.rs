@@ -1,7 +1,7 @@
 //! What sample pods do: wait, burn processor time, hold memory or write to a file, until SIGTERM; or end by themselves.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Seek as _, Write as _};
+use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -28,7 +28,7 @@ fn main() -> Result<()> {
             write(&ended, &option::<String>(&arguments, "--path")?, option(&arguments, "--bytes-per-second")?)
         }
         Some("direct") => direct(&ended, &option::<String>(&arguments, "--path")?),
-        Some("threads") => threads(option(&arguments, "--count")?),
+        Some("threads") => threads(option(&arguments, "--count")?, option(&arguments, "--leave-with").ok()),
         Some("churn") => {
             churn(option(&arguments, "--per-second")?, option(&arguments, "--starts")?, &arguments)
         }
@@ -135,8 +135,16 @@ fn started(program: &str, milliseconds: &str) -> Result<std::process::Child> {
     command.spawn().with_context(|| format!("cannot start {program}"))
 }
 
-/// Waits in so many threads, which are called `thread-1` and so on after the first and look up ten times a second.
-fn threads(count: usize) -> Result<()> {
+/// Waits in so many threads, which are called `thread-1` and so on after the first and look up ten times a second. With
+/// `--leave-with` there is one `thread-1` more, which ends when somebody writes to this FIFO.
+fn threads(count: usize, leave_with: Option<String>) -> Result<()> {
+    if let Some(path) = leave_with {
+        std::thread::Builder::new().name("thread-1".to_owned()).spawn(move || {
+            // Blocked until then, so that nothing is counted between when it was last seen and its end.
+            let fifo = OpenOptions::new().read(true).write(true).open(path);
+            let _ = fifo.and_then(|mut fifo| fifo.read_exact(&mut [0]));
+        })?;
+    }
     for number in 1..count {
         let thread = std::thread::Builder::new().name(format!("thread-{number}"));
         thread.spawn(|| {
