@@ -168,12 +168,15 @@ impl PodIndex {
         }
         // Nobody tells of sandboxes. Of the containers that nobody tells of, the sandbox is the one that was made first
         // (inode numbers of kernfs grow). While no container of the pod is known, not even one that has ended, it may as
-        // well be a container: with CRI-O a pod has no sandbox.
+        // well be a container; with CRI-O always, where a pod need not have a sandbox.
         let told = |id: &str| self.by_container.contains_key(id) || self.links.contains_key(id);
         let (known, unknown): (Vec<_>, Vec<_>) = containers_of(tree, pod_slot).partition(|(_, id)| told(id));
         let has_ended = self.by_uid.get(uid).is_some_and(|i| !self.pods[*i].containers.is_empty());
         let is_first = unknown.iter().all(|(other, _)| other.inode >= cgroup.inode);
-        match (is_first, known.is_empty() && !has_ended) {
+        let may_have_none = cgroup.path.rsplit('/').next().is_some_and(|name| name.starts_with("crio-"));
+        let is_first =
+            is_first && !(may_have_none && known.iter().any(|(other, _)| other.inode < cgroup.inode));
+        match (is_first, may_have_none || (known.is_empty() && !has_ended)) {
             (true, false) => Owner::Pod(Owned { image: sandbox_image, id, is_sandbox: true, ..pod }),
             (true, true) => Owner::Unknown(Owned { image: sandbox_image, id, is_sandbox: true, ..pod }),
             (false, _) => Owner::Unknown(Owned { id, ..pod }),

@@ -228,7 +228,7 @@ impl Scraper {
         self.rows.update(&self.tree, &self.pods, &mut self.plan, self.plan_number, &self.sandbox_image);
         // A handle keeps its network namespace alive, so none is kept that nobody reads.
         match self.is_network_wanted() {
-            true => self.networks.set(self.rows.sandboxes()),
+            true => self.networks.set(self.rows.networks()),
             false => self.networks.set(&HashMap::new()),
         }
         self.telemetry.set_tree(&self.tree, &self.networks, self.rows.withheld());

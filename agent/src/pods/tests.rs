@@ -150,3 +150,20 @@ fn log_links_name_what_the_kubelet_does_not() {
     assert!(sandbox.is_sandbox);
     assert_eq!(sandbox.told, None, "a link does not tell whose network it is");
 }
+
+#[test]
+fn with_cri_o_who_is_not_told_of_is_a_container_where_another_was_there_before_and_else_may_be_a_sandbox() {
+    let ids = [id(1), id(2)];
+    let paths = ids.each_ref().map(|id| format!("podu/crio-{id}"));
+    let node = Node::new("crio", &paths.each_ref().map(String::as_str));
+    let first = node.first(&ids.each_ref().map(String::as_str)) == ids[1];
+    let [first, second] = if first { [1, 0] } else { [0, 1] };
+    for (told, other, may_be_sandbox) in [(first, second, false), (second, first, true)] {
+        let mut index = PodIndex::default();
+        index.set_pods(vec![pod("u", &[(&ids[told], "main")])], &node.tree);
+        match node.owner(&index, &paths[other]) {
+            Owner::Unknown(owned) => assert_eq!((owned.is_sandbox, owned.pod), (may_be_sandbox, "web")),
+            other => panic!("{other:?}"),
+        }
+    }
+}
