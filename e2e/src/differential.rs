@@ -14,8 +14,9 @@ use crate::exporter::Exporter;
 use crate::parts::NODE_EXPORTER;
 use crate::process::output;
 
-/// A reading may fall between two changes of a value; what differs in each of so many rounds differs for good.
-const ROUNDS: usize = 5;
+/// A reading may fall between two changes of a value, and node_exporter may meet itself at work, by the thread that it reads
+/// on; what differs in each of so many rounds differs for good.
+const ROUNDS: usize = 10;
 
 /// What both say of themselves and not of the machine.
 const OF_THEMSELVES: [&str; 5] =
