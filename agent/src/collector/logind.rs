@@ -1,12 +1,11 @@
 //! The sessions of people who are logged in, by seat, kind and class.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::systemd::failed;
 use super::{CollectError, Collector, NodeCollector, Run};
 use crate::metric::{Writer, families};
-use crate::source::dbus::{Bus, BusError, Method, Property, Value};
+use crate::source::dbus::{Buffers, Bus, BusError, List, Method, Property, Value};
 
 /// `logind`
 pub(super) const COLLECTOR: Collector = Collector {
@@ -16,10 +15,7 @@ pub(super) const COLLECTOR: Collector = Collector {
     named: &[],
     options: &[],
     exclusive: &[],
-    run: Run::Node {
-        start: |paths, _| Box::new(Logind(paths.rootfs.join("run/dbus/system_bus_socket"))),
-        can_block: true,
-    },
+    run: Run::Node { start: |paths, _| Box::new(Logind::new(&paths.rootfs)), can_block: true },
 };
 
 families! {
@@ -39,66 +35,100 @@ const TYPES: [&str; 7] = ["other", "unspecified", "tty", "x11", "wayland", "mir"
 const CLASSES: [&str; 5] = ["other", "user", "greeter", "lock-screen", "background"];
 const REMOTE: [&str; 2] = ["true", "false"];
 
-struct Logind(PathBuf);
-
-impl NodeCollector for Logind {
-    fn collect(&mut self, out: &mut Writer<'_>) -> Result<(), CollectError> {
-        give(&self.0, out).map_err(|error| failed(&self.0, error))
-    }
+struct Logind {
+    socket: PathBuf,
+    buffers: Buffers,
+    seats: List<1>,
+    /// Seat and path.
+    sessions: List<2>,
+    /// How many there are of each combination: of all seats of the first class, of all seats of the second, and so on.
+    counts: Vec<u32>,
 }
 
-fn give(socket: &std::path::Path, out: &mut Writer<'_>) -> Result<(), BusError> {
-    let mut bus = Bus::system(socket)?;
-    // `a(so)`: seat and path.
-    let list = Method { member: "ListSeats", ..MANAGER };
-    let mut seats = bus.call(list, &[], |body| {
-        body.structs(|body| {
-            let seat = body.text()?;
-            body.text().map(|_| seat)
-        })
-    })?;
-    // Who comes over the network has none.
-    seats.push(String::new());
-    // `a(susso)`: session, user as number and name, seat, path.
-    let list = Method { member: "ListSessions", ..MANAGER };
-    let sessions = bus.call(list, &[], |body| {
-        body.structs(|body| {
-            let (_, _, _) = (body.text()?, body.u32()?, body.text()?);
-            Some((body.text()?, body.text()?))
-        })
-    })?;
-    let interface = "org.freedesktop.login1.Session";
-    let wanted: Vec<_> = sessions
-        .iter()
-        .flat_map(|(_, path)| ["Remote", "Type", "Class"].map(|name| Property { path, interface, name }))
-        .collect();
-    let mut counts: HashMap<[&str; 4], u32> = HashMap::new();
-    for ((seat, _), answers) in sessions.iter().zip(bus.properties(SERVICE, &wanted)?.chunks_exact(3)) {
-        // One that has ended meanwhile has no properties.
-        let [Some(Value::Bool(remote)), Some(Value::Text(kind)), Some(Value::Text(class))] = answers else {
-            continue;
-        };
-        let remote = REMOTE[usize::from(!remote)];
-        *counts.entry([seat, remote, known(kind, &TYPES), known(class, &CLASSES)]).or_default() += 1;
+impl Logind {
+    fn new(rootfs: &Path) -> Self {
+        Logind {
+            socket: rootfs.join("run/dbus/system_bus_socket"),
+            buffers: Buffers::default(),
+            seats: List::default(),
+            sessions: List::default(),
+            counts: Vec::new(),
+        }
     }
-    for remote in REMOTE {
-        for kind in TYPES {
-            for class in CLASSES {
-                for seat in &seats {
-                    let count =
-                        counts.get(&[seat.as_str(), remote, kind, class]).copied().unwrap_or_default();
-                    let labels =
-                        out.labels(&[("seat", seat), ("remote", remote), ("type", kind), ("class", class)]);
-                    out.node(F::Sessions, labels, f64::from(count));
+
+    fn give(&mut self, out: &mut Writer<'_>) -> Result<(), BusError> {
+        let Logind { socket, buffers, seats, sessions, counts } = self;
+        let mut bus = Bus::system(socket, buffers)?;
+        seats.clear();
+        // `a(so)`: seat and path.
+        let list = Method { member: "ListSeats", ..MANAGER };
+        bus.call(list, &[], |body| {
+            body.array(8, |body| {
+                seats.push([body.text()?]);
+                body.text().map(drop)
+            })
+        })?;
+        // Who comes over the network has none.
+        seats.push([""]);
+        sessions.clear();
+        // `a(susso)`: session, user as number and name, seat, path.
+        let list = Method { member: "ListSessions", ..MANAGER };
+        bus.call(list, &[], |body| {
+            body.array(8, |body| {
+                let (_, _, _) = (body.text()?, body.u32()?, body.text()?);
+                sessions.push([body.text()?, body.text()?]);
+                Some(())
+            })
+        })?;
+        let interface = "org.freedesktop.login1.Session";
+        let wanted = sessions
+            .iter()
+            .flat_map(|[_, path]| ["Remote", "Type", "Class"].map(|name| Property { path, interface, name }));
+        let mut answers = bus.properties(SERVICE, wanted)?.iter();
+        let of_seats = seats.iter().count();
+        counts.clear();
+        counts.resize(REMOTE.len() * TYPES.len() * CLASSES.len() * of_seats, 0);
+        for [seat, _] in sessions.iter() {
+            let answers = [(); 3].map(|()| answers.next().flatten());
+            // One that has ended meanwhile has no properties.
+            let [Some(Value::Bool(remote)), Some(Value::Text(kind)), Some(Value::Text(class))] = answers
+            else {
+                continue;
+            };
+            // The seat may have come since they were listed.
+            let Some(seat) = seats.iter().position(|[listed]| listed == seat) else { continue };
+            let kinds = usize::from(!remote) * TYPES.len() + known(kind, &TYPES);
+            counts[(kinds * CLASSES.len() + known(class, &CLASSES)) * of_seats + seat] += 1;
+        }
+        let mut counts = counts.iter();
+        for remote in REMOTE {
+            for kind in TYPES {
+                for class in CLASSES {
+                    for ([seat], count) in seats.iter().zip(counts.by_ref()) {
+                        let labels = out.labels(&[
+                            ("seat", seat),
+                            ("remote", remote),
+                            ("type", kind),
+                            ("class", class),
+                        ]);
+                        out.node(F::Sessions, labels, f64::from(*count));
+                    }
                 }
             }
         }
+        Ok(())
     }
-    Ok(())
 }
 
-fn known(text: &str, known: &[&'static str]) -> &'static str {
-    known.iter().find(|known| **known == text).unwrap_or(&"other")
+impl NodeCollector for Logind {
+    fn collect(&mut self, out: &mut Writer<'_>) -> Result<(), CollectError> {
+        self.give(out).map_err(|error| failed(&self.socket, error))
+    }
+}
+
+/// Which of these it is.
+fn known(text: &str, known: &[&str]) -> usize {
+    known.iter().position(|known| *known == text).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use rustix::io::Errno;
 
 use super::{CollectError, Collector, NodeCollector, OptionDesc, OptionKind, Options, Run};
 use crate::metric::{Labels, Writer, families};
-use crate::source::dbus::{Bus, BusError, Method, Property, Value};
-use unit::{Question, Unit};
+use crate::source::dbus::{Buffers, Bus, BusError, List, Method, Property, Value};
+use unit::{QUESTIONS, Question, Unit};
 
 /// `systemd`
 pub(super) const COLLECTOR: Collector = Collector {
@@ -93,12 +93,22 @@ struct Systemd {
     bus: PathBuf,
     own: PathBuf,
     is_private: bool,
+    choice: Choice,
+    buffers: Buffers,
+    units: Units,
+}
+
+/// What is given.
+struct Choice {
     include: Option<Regex>,
     exclude: Option<Regex>,
     tasks: bool,
     restarts: bool,
     start_times: bool,
 }
+
+/// Name, state and path of each unit that is chosen.
+type Units = List<3>;
 
 impl Systemd {
     fn new(rootfs: &Path, options: &Options) -> Self {
@@ -108,53 +118,70 @@ impl Systemd {
             bus: rootfs.join("run/dbus/system_bus_socket"),
             own: rootfs.join("run/systemd/private"),
             is_private: flag("private"),
-            include: whole("unitInclude"),
-            exclude: whole("unitExclude"),
-            tasks: flag("enableTaskMetrics"),
-            restarts: flag("enableRestartsMetrics"),
-            start_times: flag("enableStartTimeMetrics"),
+            choice: Choice {
+                include: whole("unitInclude"),
+                exclude: whole("unitExclude"),
+                tasks: flag("enableTaskMetrics"),
+                restarts: flag("enableRestartsMetrics"),
+                start_times: flag("enableStartTimeMetrics"),
+            },
+            buffers: Buffers::default(),
+            units: Units::default(),
         }
     }
+}
 
-    fn connect(&self) -> Result<(Bus, &Path), CollectError> {
-        let own = || Bus::private(&self.own).map(|bus| (bus, self.own.as_path()));
-        if self.is_private {
-            return own().map_err(|error| failed(&self.own, error));
+impl NodeCollector for Systemd {
+    fn collect(&mut self, out: &mut Writer<'_>) -> Result<(), CollectError> {
+        let Systemd { bus, own, choice, buffers, units, .. } = self;
+        let mut no_bus = None;
+        if !self.is_private {
+            match Bus::system(bus, buffers) {
+                Ok(mut to) => return choice.give(&mut to, units, out).map_err(|error| failed(bus, error)),
+                Err(error) => no_bus = Some(failed(bus, error)),
+            }
         }
-        match Bus::system(&self.bus) {
-            Ok(bus) => Ok((bus, &self.bus)),
-            // Where no bus runs, root may ask systemd itself.
-            Err(error) => own().map_err(|_| failed(&self.bus, error)),
-        }
+        // Where no bus runs, root may ask systemd itself.
+        let mut to =
+            Bus::private(own, buffers).map_err(|error| no_bus.unwrap_or_else(|| failed(own, error)))?;
+        choice.give(&mut to, units, out).map_err(|error| failed(own, error))
     }
+}
 
-    fn is_chosen(&self, unit: &Unit) -> bool {
+impl Choice {
+    fn is_chosen(&self, unit: &Unit<'_>) -> bool {
         let is_in =
-            |pattern: &Option<Regex>| pattern.as_ref().is_some_and(|pattern| pattern.is_match(&unit.name));
+            |pattern: &Option<Regex>| pattern.as_ref().is_some_and(|pattern| pattern.is_match(unit.name));
         unit.load == "loaded" && is_in(&self.include) && !is_in(&self.exclude)
     }
 
-    fn give(&self, bus: &mut Bus, out: &mut Writer<'_>) -> Result<(), BusError> {
-        let version = manager(bus, "Version")?.unwrap_or_default();
-        let number = version_number(&version);
-        let version = if number > 0.0 { version.as_str() } else { "" };
-        let labels = out.labels(&[("version", version)]);
-        out.node(F::Version, labels, number);
-        let virtualization = manager(bus, "Virtualization")?;
-        let kind =
-            virtualization.as_deref().map_or("unknown", |kind| if kind.is_empty() { "none" } else { kind });
-        let labels = out.labels(&[("virtualization_type", kind)]);
-        out.node(F::Virtualization, labels, 1.0);
-
+    fn give(&self, bus: &mut Bus<'_>, units: &mut Units, out: &mut Writer<'_>) -> Result<(), BusError> {
+        let (version, is_running) = manager(bus, out)?;
+        units.clear();
         let list = Method { service: SERVICE, path: PATH, interface: MANAGER, member: "ListUnits" };
-        let mut units = bus.call(list, &[], |body| body.structs(Unit::read))?;
-        summary(&units, out);
-        units.retain(|unit| self.is_chosen(unit));
-        self.units(bus, &units, number >= TELLS_STATE, out)?;
-        if number >= TELLS_STATE {
-            let state =
-                manager(bus, "SystemState")?.ok_or_else(|| BusError::Error("no SystemState".to_owned()))?;
-            out.node(F::Running, Labels::NONE, f64::from(state == "running"));
+        bus.call(list, &[], |body| {
+            let mut states = STATES.map(|state| (state, 0)).to_vec();
+            body.array(8, |body| {
+                let unit = Unit::read(body)?;
+                match states.iter_mut().find(|(state, _)| *state == unit.active) {
+                    Some((_, count)) => *count += 1,
+                    None => states.push((unit.active, 1)),
+                }
+                if self.is_chosen(&unit) {
+                    units.push([unit.name, unit.active, unit.path]);
+                }
+                Some(())
+            })?;
+            for (state, count) in states {
+                let labels = out.labels(&[("state", state)]);
+                out.node(F::Units, labels, f64::from(count));
+            }
+            Some(())
+        })?;
+        self.units(bus, units, version >= TELLS_STATE, out)?;
+        if version >= TELLS_STATE {
+            let is_running = is_running.ok_or_else(|| BusError::Error("no SystemState".to_owned()))?;
+            out.node(F::Running, Labels::NONE, f64::from(is_running));
         }
         Ok(())
     }
@@ -162,12 +189,12 @@ impl Systemd {
     /// All questions about all units go out together.
     fn units(
         &self,
-        bus: &mut Bus,
-        units: &[Unit],
+        bus: &mut Bus<'_>,
+        units: &Units,
         timers: bool,
         out: &mut Writer<'_>,
     ) -> Result<(), BusError> {
-        let wants = |question: &Question| {
+        let wants = |question: &&Question| {
             (match question.family {
                 F::TasksCurrent | F::TasksMax => self.tasks,
                 F::Restarts => self.restarts,
@@ -176,27 +203,21 @@ impl Systemd {
                 _ => true,
             }) && out.wants(question.family)
         };
-        let asked: Vec<(&Unit, &Question)> = units
-            .iter()
-            .flat_map(|unit| {
-                unit.questions().filter(|question| wants(question)).map(move |question| (unit, question))
-            })
-            .collect();
-        let wanted: Vec<_> = asked
-            .iter()
-            .map(|(unit, question)| Property {
-                path: &unit.path,
-                interface: question.interface,
-                name: question.name,
-            })
-            .collect();
-        let mut answers = asked.iter().copied().zip(bus.properties(SERVICE, &wanted)?).peekable();
-        for unit in units {
-            let mut kind = String::new();
-            let labels = out.labels(&[("name", &unit.name)]);
+        let wanted: Vec<_> = QUESTIONS.iter().filter(wants).collect();
+        // Only those that are loaded are chosen.
+        let units = || units.iter().map(|[name, active, path]| Unit { name, load: "loaded", active, path });
+        let asked = units().flat_map(|unit| {
+            let property =
+                move |of: &Question| Property { path: unit.path, interface: of.interface, name: of.name };
+            unit.questions(&wanted).map(property)
+        });
+        let mut answers = bus.properties(SERVICE, asked)?.iter();
+        for unit in units() {
+            let mut kind = "";
+            let labels = out.labels(&[("name", unit.name)]);
             let mut is_accepted = true;
-            while let Some(((_, question), answer)) = answers.next_if(|((of, _), _)| std::ptr::eq(*of, unit))
-            {
+            for question in unit.questions(&wanted) {
+                let answer = answers.next().flatten();
                 if matches!(question.family, F::UnitState) {
                     kind = answer.and_then(Value::text).unwrap_or_default();
                 } else if let Some(value) =
@@ -214,7 +235,7 @@ impl Systemd {
                 out.node(F::StartTime, labels, 0.0);
             }
             for state in STATES {
-                let labels = out.labels(&[("name", &unit.name), ("state", state), ("type", &kind)]);
+                let labels = out.labels(&[("name", unit.name), ("state", state), ("type", kind)]);
                 out.node(F::UnitState, labels, f64::from(state == unit.active));
             }
         }
@@ -222,29 +243,20 @@ impl Systemd {
     }
 }
 
-impl NodeCollector for Systemd {
-    fn collect(&mut self, out: &mut Writer<'_>) -> Result<(), CollectError> {
-        let (mut bus, socket) = self.connect()?;
-        self.give(&mut bus, out).map_err(|error| failed(socket, error))
-    }
-}
-
-fn manager(bus: &mut Bus, name: &str) -> Result<Option<String>, BusError> {
-    Ok(bus.property(SERVICE, Property { path: PATH, interface: MANAGER, name })?.and_then(Value::text))
-}
-
-fn summary(units: &[Unit], out: &mut Writer<'_>) {
-    let mut states: Vec<(&str, u32)> = STATES.map(|state| (state, 0)).to_vec();
-    for unit in units {
-        match states.iter_mut().find(|(state, _)| *state == unit.active) {
-            Some((_, count)) => *count += 1,
-            None => states.push((&unit.active, 1)),
-        }
-    }
-    for (state, count) in states {
-        let labels = out.labels(&[("state", state)]);
-        out.node(F::Units, labels, f64::from(count));
-    }
+/// Gives what the manager says of itself; returns its version, and whether the system is running.
+fn manager(bus: &mut Bus<'_>, out: &mut Writer<'_>) -> Result<(f64, Option<bool>), BusError> {
+    let names = ["Version", "Virtualization", "SystemState"];
+    let asked = names.map(|name| Property { path: PATH, interface: MANAGER, name });
+    let mut answers = bus.properties(SERVICE, asked)?.iter();
+    let [version, virtualization, state] = names.map(|_| answers.next().flatten().and_then(Value::text));
+    let version = version.unwrap_or_default();
+    let number = version_number(version);
+    let labels = out.labels(&[("version", if number > 0.0 { version } else { "" })]);
+    out.node(F::Version, labels, number);
+    let kind = virtualization.map_or("unknown", |kind| if kind.is_empty() { "none" } else { kind });
+    let labels = out.labels(&[("virtualization_type", kind)]);
+    out.node(F::Virtualization, labels, 1.0);
+    Ok((number, state.map(|state| state == "running")))
 }
 
 /// What talking over a socket ended with.

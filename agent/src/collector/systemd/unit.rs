@@ -4,12 +4,12 @@ use super::F;
 use crate::source::dbus::Body;
 
 /// One unit as the list has it.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unit {
-    pub(super) name: String,
-    pub(super) load: String,
-    pub(super) active: String,
-    pub(super) path: String,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unit<'a> {
+    pub(super) name: &'a str,
+    pub(super) load: &'a str,
+    pub(super) active: &'a str,
+    pub(super) path: &'a str,
 }
 
 /// A property, and the family that it becomes; of [`F::UnitState`] it is a label.
@@ -44,7 +44,7 @@ const fn question(
 }
 
 /// org.freedesktop.systemd1(5)
-const QUESTIONS: [Question; 10] = [
+pub(super) const QUESTIONS: [Question; 10] = [
     question(".service", SERVICE, "Type", F::UnitState, Unit64::One),
     question(".mount", "org.freedesktop.systemd1.Mount", "Type", F::UnitState, Unit64::One),
     question(".service", SERVICE, "NRestarts", F::Restarts, Unit64::One),
@@ -63,22 +63,22 @@ const QUESTIONS: [Question; 10] = [
     question("", "org.freedesktop.systemd1.Unit", "ActiveEnterTimestamp", F::StartTime, Unit64::Microseconds),
 ];
 
-impl Unit {
+impl<'a> Unit<'a> {
     /// `(ssssssouso)`: name, description, load state, active state, sub-state, followed unit, path, job with kind and path.
-    pub(super) fn read(body: &mut Body<'_>) -> Option<Self> {
+    pub(super) fn read(body: &mut Body<'a>) -> Option<Self> {
         let [name, _, load, active, _, _, path] = [(); 7].map(|()| body.text());
         body.u32()?;
         let (_, _) = (body.text()?, body.text()?);
         Some(Unit { name: name?, load: load?, active: active?, path: path? })
     }
 
-    /// What there is to ask; what is not active was not started.
-    pub(super) fn questions(&self) -> impl Iterator<Item = &'static Question> + use<'_> {
-        let is_asked = |question: &&Question| {
+    /// What of it there is to ask; what is not active was not started.
+    pub(super) fn questions(self, wanted: &[&'static Question]) -> impl Iterator<Item = &'static Question> {
+        let is_asked = move |question: &&Question| {
             self.name.ends_with(question.suffix)
                 && (!matches!(question.family, F::StartTime) || self.active == "active")
         };
-        QUESTIONS.iter().filter(is_asked)
+        wanted.iter().copied().filter(is_asked)
     }
 }
 

@@ -122,7 +122,7 @@ impl FakeBus {
             fields.align(8).unwrap();
             let code = usize::from(fields.u8().unwrap());
             if let Some(Value::Text(text)) = fields.variant() {
-                texts[code] = text;
+                texts[code] = text.to_owned();
             }
         }
         let [_, path, interface, member, ..] = &texts[..] else { unreachable!() };
@@ -147,7 +147,7 @@ impl FakeBus {
                 let (interface, name) = (body.text().unwrap(), body.text().unwrap());
                 (&self.properties, interface, name, "UnknownProperty")
             }
-            _ => (&self.methods, interface.clone(), member.clone(), "UnknownMethod"),
+            _ => (&self.methods, interface.as_str(), member.as_str(), "UnknownMethod"),
         };
         let is_it = |a: &&Answer| a.path == *path && a.interface == interface && a.name == name;
         let Some(answer) = list.iter().find(is_it) else {
@@ -157,11 +157,16 @@ impl FakeBus {
         if unknown == "UnknownMethod" {
             return sent(2, &[], Some(serial), &answer.signature, &answer.write);
         }
-        sent(2, &[], Some(serial), "v", |reply| {
-            reply.0.extend([&[answer.signature.len() as u8], answer.signature.as_bytes(), &[0]].concat());
-            (answer.write)(reply);
-        })
+        property(serial, &answer.signature, &answer.write)
     }
+}
+
+/// The reply to a call that asked for a property.
+pub(super) fn property(serial: u32, signature: &str, write: impl Fn(&mut Reply)) -> Vec<u8> {
+    sent(2, &[], Some(serial), "v", |reply| {
+        reply.0.extend([&[signature.len() as u8], signature.as_bytes(), &[0]].concat());
+        write(reply);
+    })
 }
 
 fn answer(

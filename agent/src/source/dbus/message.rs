@@ -1,6 +1,6 @@
 //! Messages of D-Bus as bytes (D-Bus Specification, Message Protocol and Type System).
 
-use super::{BusError, Method};
+use super::Method;
 
 /// What every message begins with: byte order, kind, flags, version, length of the body, serial, length of the fields.
 pub(super) const FIXED: usize = 16;
@@ -8,29 +8,20 @@ pub(super) const FIXED: usize = 16;
 /// The specification allows 128 MiB; the list of all units of a large machine has less than one.
 const LONGEST: usize = 16 << 20;
 
-/// The kinds of messages that mean something to a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Return,
-    Error,
-    Other,
-}
-
-/// What a message says of itself.
+/// What a message says.
 #[derive(Debug)]
-pub(super) struct Header {
-    kind: Kind,
+pub(super) struct Message<'a> {
+    /// The call that it answers; a signal, such as that we have a name now, answers none.
     pub(super) reply_to: Option<u32>,
-    error: String,
-    is_big: bool,
-    body: usize,
+    /// What follows the header, or the name of the error that it is.
+    pub(super) body: Result<Body<'a>, &'a str>,
 }
 
-/// The value of a property.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Value {
+/// The value of a property; a text is either itself or where it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value<T> {
     /// A text, also one that is a path or a signature.
-    Text(String),
+    Text(T),
     /// A number that is not negative.
     Number(u64),
     /// Yes or no.
@@ -39,9 +30,19 @@ pub enum Value {
     Other,
 }
 
-impl Value {
+impl<T> Value<T> {
+    /// The same with the text as something else.
+    pub(super) fn map<U>(self, text: impl FnOnce(T) -> U) -> Value<U> {
+        match self {
+            Value::Text(of) => Value::Text(text(of)),
+            Value::Number(number) => Value::Number(number),
+            Value::Bool(is_so) => Value::Bool(is_so),
+            Value::Other => Value::Other,
+        }
+    }
+
     /// The text, where it is one.
-    pub fn text(self) -> Option<String> {
+    pub fn text(self) -> Option<T> {
         match self {
             Value::Text(text) => Some(text),
             _ => None,
@@ -66,15 +67,10 @@ pub(super) fn call(
     arguments: &[&str],
 ) -> bool {
     let start = out.len();
-    let mut body = Vec::new();
-    for argument in arguments {
-        push_text(&mut body, 0, argument);
-    }
-    out.extend([b'l', 1, 0, 1]);
-    out.extend((body.len() as u32).to_le_bytes());
+    // How long body and fields are is only known when they are written.
+    out.extend([b'l', 1, 0, 1, 0, 0, 0, 0]);
     out.extend(serial.to_le_bytes());
     out.extend([0; 4]);
-    let signature = "s".repeat(arguments.len());
     let service = if is_shared { method.service } else { "" };
     for (code, kind, value) in
         [(1, b'o', method.path), (2, b's', method.interface), (3, b's', method.member), (6, b's', service)]
@@ -85,15 +81,20 @@ pub(super) fn call(
             push_text(out, start, value);
         }
     }
-    if !signature.is_empty() {
+    if !arguments.is_empty() {
         pad(out, start, 8);
-        out.extend([8, 1, b'g', 0, signature.len() as u8]);
-        out.extend(signature.bytes().chain([0]));
+        out.extend([8, 1, b'g', 0, arguments.len() as u8]);
+        out.extend(arguments.iter().map(|_| b's').chain([0]));
     }
     let fields = (out.len() - start - FIXED) as u32;
     out[start + FIXED - 4..start + FIXED].copy_from_slice(&fields.to_le_bytes());
     pad(out, start, 8);
-    out.extend(body);
+    let begin = out.len();
+    for argument in arguments {
+        push_text(out, begin, argument);
+    }
+    let body = (out.len() - begin) as u32;
+    out[start + 4..start + 8].copy_from_slice(&body.to_le_bytes());
     // A text with a zero byte would end there for the other side.
     let texts = [method.path, method.interface, method.member, method.service];
     !texts.iter().chain(arguments).any(|text| text.contains('\0'))
@@ -126,36 +127,25 @@ fn is_big(message: &[u8]) -> Option<bool> {
     }
 }
 
-impl Header {
-    pub(super) fn parse(message: &[u8]) -> Option<Self> {
+impl<'a> Message<'a> {
+    pub(super) fn parse(message: &'a [u8]) -> Option<Self> {
+        const ERROR: u8 = 3;
         let is_big = is_big(message)?;
-        let kind = match message.get(1)? {
-            2 => Kind::Return,
-            3 => Kind::Error,
-            _ => Kind::Other,
-        };
+        let kind = *message.get(1)?;
         let mut fields = Body { bytes: message, at: FIXED - 4, is_big };
         let end = FIXED + fields.u32()? as usize;
-        let mut header =
-            Header { kind, reply_to: None, error: String::new(), is_big, body: end.next_multiple_of(8) };
+        let (mut reply_to, mut error) = (None, "");
         while fields.at < end {
             fields.align(8)?;
             match (fields.u8()?, fields.variant()?) {
-                (4, Value::Text(name)) => header.error = name,
-                // A signal, such as that we have a name now, is a reply to nothing.
-                (5, Value::Number(serial)) if kind != Kind::Other => header.reply_to = Some(serial as u32),
+                (4, Value::Text(name)) => error = name,
+                (5, Value::Number(serial)) if matches!(kind, 2 | ERROR) => reply_to = Some(serial as u32),
                 _ => {}
             }
         }
-        (header.body <= message.len()).then_some(header)
-    }
-
-    /// What follows the header; an error where the message is one.
-    pub(super) fn body<'a>(&self, message: &'a [u8]) -> Result<Body<'a>, BusError> {
-        match self.kind {
-            Kind::Error => Err(BusError::Error(self.error.clone())),
-            _ => Ok(Body { bytes: message.get(self.body..).unwrap_or_default(), at: 0, is_big: self.is_big }),
-        }
+        let bytes = message.get(end.next_multiple_of(8)..)?;
+        let body = if kind == ERROR { Err(error) } else { Ok(Body { bytes, at: 0, is_big }) };
+        Some(Message { reply_to, body })
     }
 }
 
@@ -179,7 +169,7 @@ impl<'a> Body<'a> {
     }
 }
 
-impl Body<'_> {
+impl<'a> Body<'a> {
     pub(super) fn align(&mut self, to: usize) -> Option<()> {
         self.at = self.at.next_multiple_of(to);
         (self.at <= self.bytes.len()).then_some(())
@@ -213,52 +203,39 @@ impl Body<'_> {
         Some(if self.is_big { u64::from_be_bytes(bytes) } else { u64::from_le_bytes(bytes) })
     }
 
-    /// STRING or OBJECT_PATH
-    pub fn text(&mut self) -> Option<String> {
+    /// STRING or OBJECT_PATH, which are UTF-8.
+    pub fn text(&mut self) -> Option<&'a str> {
         let length = self.u32()? as usize;
         self.bytes_and_zero(length)
     }
 
-    fn bytes_and_zero(&mut self, length: usize) -> Option<String> {
+    fn bytes_and_zero(&mut self, length: usize) -> Option<&'a str> {
         let text = self.bytes.get(self.at..self.at.checked_add(length)?)?;
         self.at += length;
-        (self.u8()? == 0).then(|| String::from_utf8_lossy(text).into_owned())
+        (self.u8()? == 0).then(|| std::str::from_utf8(text).ok())?
     }
 
-    /// ARRAY of what is read by `item`.
-    pub fn array<T>(&mut self, item: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
-        self.array_of(1, item)
-    }
-
-    /// ARRAY of STRUCT, whose members are read by `item`.
-    pub fn structs<T>(&mut self, mut item: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
-        self.array_of(8, |body| {
-            body.align(8)?;
-            item(body)
-        })
-    }
-
-    fn array_of<T>(&mut self, align: usize, mut item: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+    /// ARRAY whose items are read by `item` and begin at multiples of `align`, which is 8 of STRUCT.
+    pub fn array(&mut self, align: usize, mut item: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
         let length = self.u32()? as usize;
         self.align(align)?;
         let end = self.at.checked_add(length).filter(|end| *end <= self.bytes.len())?;
-        let mut items = Vec::new();
         while self.at < end {
             let before = self.at;
-            items.push(item(self)?);
+            self.align(align)?;
+            item(self)?;
             // An item of no length would never end.
             if self.at == before {
                 return None;
             }
         }
-        (self.at == end).then_some(items)
+        (self.at == end).then_some(())
     }
 
     /// VARIANT; one of a type that is not a number, a text or a BOOLEAN ends the body.
-    pub fn variant(&mut self) -> Option<Value> {
+    pub fn variant(&mut self) -> Option<Value<&'a str>> {
         let length = usize::from(self.u8()?);
-        let signature = self.bytes_and_zero(length)?;
-        Some(match signature.as_str() {
+        Some(match self.bytes_and_zero(length)? {
             "s" | "o" => Value::Text(self.text()?),
             "g" => {
                 let length = usize::from(self.u8()?);
@@ -314,12 +291,11 @@ mod tests {
         ];
         for message in [little.concat(), big.concat()] {
             assert_eq!(length(&message[..FIXED]), Some(message.len()));
-            let header = Header::parse(&message).unwrap();
-            assert_eq!((header.kind, header.reply_to), (Kind::Return, Some(9)));
-            assert_eq!(header.body(&message).unwrap().variant(), Some(Value::Number(7)));
+            let read = Message::parse(&message).unwrap();
+            assert_eq!(read.reply_to, Some(9));
+            assert_eq!(read.body.unwrap().variant(), Some(Value::Number(7)));
             for cut in FIXED..message.len() - 1 {
-                let cut = &message[..cut];
-                let value = Header::parse(cut).and_then(|header| header.body(cut).ok()?.variant());
+                let value = Message::parse(&message[..cut]).and_then(|message| message.body.ok()?.variant());
                 assert_eq!(value, None);
             }
         }
@@ -328,13 +304,25 @@ mod tests {
     #[test]
     fn arrays_end_where_they_say() {
         let body = |bytes: &'static [u8]| Body { bytes, at: 0, is_big: false };
-        assert_eq!(body(b"\x08\0\0\0\x01\0\0\0\x02\0\0\0").array(Body::u32), Some(vec![1, 2]));
-        assert_eq!(body(b"\x06\0\0\0\x01\0\0\0\x02\0\0\0").array(Body::u32), None);
-        assert_eq!(body(b"\xff\xff\xff\xff\x01\0\0\0").array(Body::u32), None);
-        assert_eq!(body(b"\x04\0\0\0\0\0\0\0").array(|_| Some(())), None);
-        assert_eq!(body(b"\0\0\0\0\0\0\0\0").structs(Body::text), Some(Vec::new()));
-        let structs = b"\x1a\0\0\0\0\0\0\0\x01\0\0\0a\0\0\0\x07\0\0\0\0\0\0\0\x01\0\0\0b\0";
-        let read = |body: &mut Body<'_>| body.text();
-        assert_eq!(body(structs).structs(read), None, "the first has more than its text");
+        let numbers = |bytes| {
+            let mut read = Vec::new();
+            body(bytes).array(4, |body| body.u32().map(|number| read.push(number))).map(|()| read)
+        };
+        assert_eq!(numbers(b"\x08\0\0\0\x01\0\0\0\x02\0\0\0"), Some(vec![1, 2]));
+        assert_eq!(numbers(b"\x06\0\0\0\x01\0\0\0\x02\0\0\0"), None);
+        assert_eq!(numbers(b"\xff\xff\xff\xff\x01\0\0\0"), None);
+        assert_eq!(body(b"\x04\0\0\0\0\0\0\0").array(4, |_| Some(())), None);
+        let structs = |bytes| body(bytes).array(8, |body| body.text().map(drop));
+        assert_eq!(structs(b"\0\0\0\0\0\0\0\0"), Some(()));
+        let longer = b"\x1a\0\0\0\0\0\0\0\x01\0\0\0a\0\0\0\x07\0\0\0\0\0\0\0\x01\0\0\0b\0";
+        assert_eq!(structs(longer), None, "the first has more than its text");
+    }
+
+    #[test]
+    fn a_text_is_utf_8_and_ends_with_zero() {
+        let text = |bytes| Body { bytes, at: 0, is_big: false }.text();
+        assert_eq!(text(b"\x02\0\0\0\xc3\xa4\0"), Some("\u{e4}"));
+        assert_eq!(text(b"\x02\0\0\0\xc3\xc3\0"), None);
+        assert_eq!(text(b"\x01\0\0\0aa"), None);
     }
 }
