@@ -6,12 +6,14 @@ mod machine;
 mod mutation;
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
 use agent::expose::WebConfig;
 use agent::process_groups::{Names, Process, Redaction};
 use agent::scrape::Selection;
+use agent::source::dbus::{Buffers, Bus, BusError, Method, Property, Value};
 use agent::telemetry::Telemetry;
 
 pub use machine::Machine;
@@ -63,4 +65,44 @@ pub fn web_config(bytes: &[u8]) -> io::Result<()> {
     fs::write(&path, bytes)?;
     let _ = WebConfig::open(path.clone(), telemetry);
     fs::remove_file(path)
+}
+
+/// What a service sends over D-Bus, from its first line on; returns the texts of its properties and of its list.
+///
+/// # Errors
+/// When there can be no socket, and when what is sent is not as it should be.
+pub fn bus(bytes: &[u8]) -> Result<Vec<String>, BusError> {
+    let socket = std::env::temp_dir().join(format!("fuzz-bus-{}", std::process::id()));
+    let listener = UnixListener::bind(&socket)?;
+    let result = std::thread::scope(|threads| {
+        threads.spawn(|| {
+            let (mut stream, _) = listener.accept()?;
+            stream.write_all(bytes)?;
+            stream.shutdown(std::net::Shutdown::Write)?;
+            // What is asked is taken until the other side goes.
+            io::copy(&mut stream, &mut io::sink())
+        });
+        asked(&mut Bus::private(&socket, &mut Buffers::default())?)
+    });
+    fs::remove_file(socket)?;
+    result
+}
+
+fn asked(bus: &mut Bus<'_>) -> Result<Vec<String>, BusError> {
+    let (service, path, interface) = ("a.b", "/c", "d.e");
+    let wanted = ["F", "G"].map(|name| Property { path, interface, name });
+    let answers = bus.properties(service, wanted)?.iter();
+    let mut texts: Vec<_> = answers.filter_map(|answer| answer?.text().map(str::to_owned)).collect();
+    bus.call(Method { service, path, interface, member: "H" }, &[], |body| {
+        body.array(8, |body| {
+            texts.push(body.text()?.to_owned());
+            let (_, _) = (body.u32()?, body.u64()?);
+            match body.variant()? {
+                Value::Text(text) => texts.push(text.to_owned()),
+                Value::Number(_) | Value::Bool(_) | Value::Other => {}
+            }
+            Some(())
+        })
+    })?;
+    Ok(texts)
 }

@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use fuzz::{Machine, command_line, mutations, pod_list, process_names, query, stats_summary, web_config};
+use fuzz::{
+    Machine, bus, command_line, mutations, pod_list, process_names, query, stats_summary, web_config,
+};
 
 fn recorded() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../agent/fixtures");
@@ -114,4 +116,32 @@ fn no_names_of_groups_and_no_command_line_make_the_agent_panic() {
     mutations(PROCESS_NAMES.as_bytes(), 2000).for_each(|bytes| process_names(&bytes));
     let line = b"/bin/web\0--password=a b\0--token\0c\0http://ann:b@c/\0";
     mutations(line, 500).for_each(|bytes| command_line(&bytes));
+}
+
+/// Lets in; answers the second property, then the first with an error, in the other byte order; then a list of one.
+const BUS: &[&[u8]] = &[
+    b"OK 0123456789abcdef\r\n",
+    b"l\x02\x01\x01\x0b\0\0\0\x01\0\0\0\x0f\0\0\0",
+    b"\x05\x01u\0\x02\0\0\0\x08\x01g\0\x01v\0\0",
+    b"\x01s\0\0\x02\0\0\0\xc3\xa4\0",
+    b"B\x03\x01\x01\0\0\0\0\0\0\0\x02\0\0\0\x14",
+    b"\x05\x01u\0\0\0\0\x01\x04\x01s\0\0\0\0\x03a.b\0\0\0\0\0",
+    b"l\x02\x01\x01\x2a\0\0\0\x03\0\0\0\x08\0\0\0",
+    b"\x05\x01u\0\x03\0\0\0",
+    b"\x22\0\0\0\0\0\0\0\x01\0\0\0y\0\0\0\x07\0\0\0\0\0\0\0\x08\0\0\0\0\0\0\0\x01o\0\0\x01\0\0\0/\0",
+];
+
+#[test]
+fn no_answer_over_d_bus_makes_the_agent_panic() {
+    let bytes = BUS.concat();
+    assert_eq!(bus(&bytes).unwrap(), ["\u{e4}", "y", "/"]);
+    mutations(&bytes, 1000).for_each(|bytes| _ = bus(&bytes));
+    // Each byte alone, since every length and every type is one.
+    for place in 0..bytes.len() {
+        for byte in [0, 1, 0x7f, 0xff] {
+            let mut bytes = bytes.clone();
+            bytes[place] = byte;
+            _ = bus(&bytes);
+        }
+    }
 }

@@ -1,0 +1,6 @@
+//! Any bytes as what a service sends over D-Bus.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| _ = fuzz::bus(data));
