@@ -173,10 +173,9 @@ impl PodIndex {
         let (known, unknown): (Vec<_>, Vec<_>) = containers_of(tree, pod_slot).partition(|(_, id)| told(id));
         let has_ended = self.by_uid.get(uid).is_some_and(|i| !self.pods[*i].containers.is_empty());
         let is_first = unknown.iter().all(|(other, _)| other.inode >= cgroup.inode);
-        let may_have_none = cgroup.path.rsplit('/').next().is_some_and(|name| name.starts_with("crio-"));
-        let is_first =
-            is_first && !(may_have_none && known.iter().any(|(other, _)| other.inode < cgroup.inode));
-        match (is_first, may_have_none || (known.is_empty() && !has_ended)) {
+        let is_first = is_first
+            && !(cgroup.may_lack_sandbox() && known.iter().any(|(other, _)| other.inode < cgroup.inode));
+        match (is_first, cgroup.may_lack_sandbox() || (known.is_empty() && !has_ended)) {
             (true, false) => Owner::Pod(Owned { image: sandbox_image, id, is_sandbox: true, ..pod }),
             (true, true) => Owner::Unknown(Owned { image: sandbox_image, id, is_sandbox: true, ..pod }),
             (false, _) => Owner::Unknown(Owned { id, ..pod }),

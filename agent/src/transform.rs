@@ -62,11 +62,12 @@ impl Rows {
         self.made_of = Some(of);
         self.number += 1;
         self.rows.clear();
-        self.networks.clear();
+        let before = std::mem::take(&mut self.networks);
         self.views = vec![NODE_VIEW];
         self.withheld = 0;
         let now = Instant::now();
-        // Of pods whose containers are all known, one of them; nothing of those that have a sandbox, or may have one.
+        // Of a pod of CRI-O one of its containers, the same as long as it is there; nothing where it has a sandbox, or may
+        // have one.
         let mut without_sandbox: HashMap<usize, Option<String>> = HashMap::new();
         for (slot, cgroup) in tree.slots().iter().enumerate() {
             let Some(cgroup) = cgroup else {
@@ -75,13 +76,18 @@ impl Rows {
             };
             let has_ended = cgroup.ended_in().is_some();
             let owner = pods.owner(tree, slot, image);
-            if let (CgroupKind::Container { pod, id }, false) = (&cgroup.kind, has_ended) {
+            if let (CgroupKind::Container { pod, id }, false) = (&cgroup.kind, has_ended)
+                && cgroup.may_lack_sandbox()
+            {
                 match &owner {
                     Owner::Pod(owned) | Owner::Unknown(owned) if owned.is_sandbox => {
                         without_sandbox.insert(*pod, None);
                     }
                     Owner::Pod(owned) if owned.told.is_some_and(|pod| !pod.host_network) => {
-                        without_sandbox.entry(*pod).or_insert_with(|| Some(id.clone()));
+                        let chosen = without_sandbox.entry(*pod).or_insert_with(|| Some(id.clone()));
+                        if chosen.is_some() && before.get(pod) == Some(id) {
+                            *chosen = Some(id.clone());
+                        }
                     }
                     _ => {}
                 }

@@ -81,6 +81,7 @@ const TESTS: &[Test] = &[
     test!(told::what_pods_take_of_the_disk_is_there_as_the_kubelet_tells_it),
     test!(claim::every_figure_of_a_claim_is_the_kubelets_own),
     test!(processes::a_policy_shows_the_processes_of_each_container_for_as_long_as_their_pod_is_there),
+    test!(processes::a_secret_on_a_command_line_reaches_neither_an_answer_nor_the_log),
     test!(policy::an_invalid_policy_is_refused_by_the_api_server_with_the_field),
     test!(policy::a_policy_that_only_an_agent_can_refuse_ends_as_a_condition_with_its_reason),
     test!(policy::an_unknown_collector_is_a_warning_and_the_rest_applies),

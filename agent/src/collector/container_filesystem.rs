@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::filesystem::ask::{Answer, Asker, Place, patience};
-use super::filesystem::can_hang::CanHang;
 use super::filesystem::{Mount, parse};
 use super::{CgroupCollector, Cgroups, CollectError, Collector, OptionDesc, OptionKind, Pattern, Run};
 use crate::metric::{Subject, Writer, families};
@@ -119,7 +118,6 @@ impl Mounted {
         let disks = self.diskstats.read().unwrap_or_default();
         let (mut list, mut places) = (Vec::<FileSystem>::new(), Vec::new());
         let text = whole_lines(text).0;
-        let can_hang = CanHang::of(text, &self.rootfs);
         for line in lines(text) {
             let Some((mount, place)) = parse(line, &self.rootfs) else { continue };
             if !TYPES.contains(&mount.fstype.as_str()) || self.points.ignores(&mount.point) {
@@ -128,7 +126,8 @@ impl Mounted {
             let system = FileSystem { device: device(&mount, disks), disk: (mount.major, mount.minor) };
             if list.iter().all(|known| known.device != system.device) {
                 list.push(system);
-                places.push(can_hang.place(&mount, place));
+                // Never at once: whoever waits here keeps all scrapes waiting.
+                places.push(Place { path: place, is_at_hand: false });
             }
         }
         (self.list, self.places) = (list, places.into());

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use rustix::io::Errno;
 
 use super::{CollectError, Collector, NodeCollector, Run};
 use crate::metric::{Labels, Writer, families};
@@ -79,8 +80,10 @@ impl Time {
         const FILE: &str = "/etc/localtime";
         let asked = Instant::now();
         if !self.recent.holds(asked) {
-            if read_in_root(&self.rootfs, FILE, &mut self.text).is_err() {
-                self.text.clear();
+            match read_in_root(&self.rootfs, FILE, &mut self.text) {
+                Ok(()) => {}
+                Err(Errno::NOENT) => self.text.clear(),
+                Err(source) => return Err(CollectError::read(FILE, source)),
             }
             self.recent.set(true, asked);
         }

@@ -17,7 +17,7 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
 use super::Paths;
-use super::file::{HandleBudget, KeptFile, Made};
+use super::file::{HandleBudget, KeptFile};
 use ends::{Ends, Texts};
 pub use file::CgroupFile;
 use file::{below, file_path};
@@ -84,6 +84,11 @@ struct End {
 }
 
 impl Cgroup {
+    /// Whether it is a container of CRI-O, whose pods need not have a sandbox, by its name.
+    pub fn may_lack_sandbox(&self) -> bool {
+        self.path.rsplit('/').next().is_some_and(|name| name.starts_with("crio-"))
+    }
+
     /// Of a container that is over, the UID of its pod: it has counters and nothing else.
     pub fn ended_in(&self) -> Option<&str> {
         self.end.as_ref().map(|end| end.uid.as_str())
@@ -314,7 +319,7 @@ impl CgroupTree {
         let path = || file_path(&self.mount, self.version, &cgroup.path, file);
         let none = HandleBudget::new(0);
         let budget = if file.is_fixed() && !self.is_budget_ample { &none } else { &self.budget };
-        match cgroup.files[file as usize].read(budget, path, buffer, Made::Whole) {
+        match cgroup.files[file as usize].read(budget, path, buffer, file.made()) {
             Ok(()) => Ok(()),
             // Known to be absent: it was asked for before.
             Err(Errno::NOENT) if was_absent => Err(ReadError::Absent),

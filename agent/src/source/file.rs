@@ -64,7 +64,7 @@ impl HandleBudget {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Made {
     /// In one piece, so that a read that leaves room in the buffer has all of it: the files of cgroups and of /sys
-    /// (fs/kernfs/file.c), settings (kernel/sysctl.c), and what is a single record to /proc (fs/seq_file.c, single_open).
+    /// (fs/kernfs/file.c), but for lists of processes, settings (kernel/sysctl.c), and what is a single record to /proc (fs/seq_file.c, single_open).
     Whole,
     /// In records of less than [`HALF_A_PAGE`] each. A read is cut off where the next record has no room in a page
     /// (fs/seq_file.c, seq_read_iter), so that one of less than half a page was not cut off.

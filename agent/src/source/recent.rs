@@ -2,8 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-/// For how long nobody looks again.
-pub const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// For how long nobody looks again: a minute, less what a scrape may come early that is made each minute.
+pub const LOOK_AGAIN: Duration = Duration::from_secs(55);
+/// Into so many parts the cgroups are split, so that not all are looked at in one scrape.
+const PARTS: u32 = 16;
+
+/// When the cgroup in a slot is to be looked at again, of which something was just found for the first time or once more.
+pub fn due(now: Instant, slot: usize, is_first: bool) -> Instant {
+    now + if is_first { LOOK_AGAIN * (slot as u32 % PARTS + 1) / PARTS } else { LOOK_AGAIN }
+}
 
 /// When something was found.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,8 +37,8 @@ mod tests {
         let (mut recent, now) = (Recent::default(), Instant::now());
         assert!(!recent.holds(now));
         recent.set(true, now);
-        assert!(recent.holds(now + Duration::from_secs(59)));
-        assert!(!recent.holds(now + Duration::from_secs(60)));
+        assert!(recent.holds(now + Duration::from_secs(54)));
+        assert!(!recent.holds(now + Duration::from_secs(59)));
         recent.set(false, now);
         assert!(!recent.holds(now));
     }

@@ -51,14 +51,18 @@ impl SharedFile {
     /// # Errors
     /// What the kernel says, with the path.
     pub fn read(&mut self) -> Result<&[u8], FileError> {
+        self.read_at(Instant::now())
+    }
+
+    fn read_at(&mut self, now: Instant) -> Result<&[u8], FileError> {
         let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         let Reading { file, text, at, number } = &mut *reading;
-        if *number == self.has || at.is_none_or(|at| at.elapsed() > SAME_SCRAPE) {
+        if *number == self.has || at.is_none_or(|at| now.duration_since(at) > SAME_SCRAPE) {
             *at = None;
             let read = file.read()?;
             text.clear();
             text.extend_from_slice(read);
-            (*at, *number) = (Some(Instant::now()), *number + 1);
+            (*at, *number) = (Some(now), *number + 1);
         }
         self.has = *number;
         self.text.clone_from(text);
@@ -81,11 +85,16 @@ mod tests {
         let tree = Tree::new(&[("stat", "1")]);
         let files = SharedFiles::default();
         let [mut one, mut other] = [(); 2].map(|()| files.whole(tree.path().join("stat")));
-        assert_eq!(one.read().unwrap(), b"1");
+        let now = Instant::now();
+        assert_eq!(one.read_at(now).unwrap(), b"1");
         tree.write("stat", b"2");
-        assert_eq!(other.read().unwrap(), b"1");
-        assert_eq!(other.read().unwrap(), b"2");
-        assert_eq!(one.read().unwrap(), b"2");
+        assert_eq!(other.read_at(now).unwrap(), b"1");
+        assert_eq!(other.read_at(now).unwrap(), b"2");
+        assert_eq!(one.read_at(now).unwrap(), b"2");
+        tree.write("stat", b"3");
+        assert_eq!(one.read_at(now).unwrap(), b"3");
+        tree.write("stat", b"4");
+        assert_eq!(other.read_at(now + SAME_SCRAPE * 2).unwrap(), b"4", "another scrape");
     }
 
     #[test]

@@ -16,6 +16,11 @@ const GROUPS: &str = r#"{"collectors": [{"name": "process_groups", "enabled": tr
 /// The same, with what an agent without privileges cannot do.
 const WITH_SMAPS: &str =
     r#"{"collectors": [{"name": "process_groups", "enabled": true, "options": {"smaps": "true"}}]}"#;
+/// Names that are whole command lines, and of each pod the largest group only.
+const BY_COMMAND_LINE: &str = r#"{"collectors": [{"name": "process_groups", "enabled": true, "options": {
+    "exposeCommandLines": "true", "topPerPod": "1",
+    "config": "process_names: [{name: '{{.Matches.Line}}', cmdline: ['(?P<Line>.+)']}]"}}]}"#;
+const SECRET: &str = "hunter2";
 const PROCESSES: &str = "namedprocess_namegroup_num_procs";
 const MEMORY: &str = "namedprocess_namegroup_memory_bytes";
 const PROPORTIONAL: (&str, &str) = ("memtype", "proportionalResident");
@@ -98,6 +103,31 @@ pub(crate) fn what_processes_read_and_have_open_is_there_with_the_privileged_pro
     })
 }
 
+pub(crate) fn a_secret_on_a_command_line_reaches_neither_an_answer_nor_the_log(
+    cluster: &Cluster,
+) -> Result<()> {
+    let agent = installed(cluster)?;
+    let policy = Policy::new(cluster, "groups", BY_COMMAND_LINE)?;
+    policy.apply()?;
+    let _pod = Busy::start(cluster)?;
+    let of_pod = [("namespace", "busy"), ("pod", "busy")];
+    let largest = wait_for("the largest group of a pod whole and the others as one", PATIENCE, || {
+        let said = agent.scrape(cluster, "/metrics/processes")?;
+        let others = said.one(PROCESSES, &[&of_pod[..], &[("groupname", "_other")]].concat())?;
+        ensure!(others.value >= 1.0, "{others:?}");
+        let groups = said.select(PROCESSES, &of_pod);
+        let named = groups.iter().map(|it| it.label("groupname")).find(|name| *name != "_other");
+        Ok((groups.len() == 2).then_some(named.map(str::to_owned)).flatten())
+    })?;
+    ensure!(largest.contains("--token=<redacted>"), "another is the largest: {largest}");
+    for path in ["/metrics/processes", "/metrics/agent"] {
+        ensure!(!agent.get(cluster, path, &[])?.text()?.contains(SECRET), "{path} has it");
+    }
+    let log = cluster.kubectl.run(&["logs", "-n", NAMESPACE, &agent.pod])?;
+    ensure!(!log.contains(SECRET), "the log has it");
+    policy.delete().map(drop)
+}
+
 /// Waits until the groups of the pod are there, and each under its own container.
 fn of_the_pod(cluster: &Cluster, agent: &Agent) -> Result<Exposition> {
     wait_for("the processes of a pod", PATIENCE, || {
@@ -146,11 +176,11 @@ spec:
     - name: writer
       image: local/workload:dev
       imagePullPolicy: Never
-      args: [write, --path, /data/file, --bytes-per-second, "40960"]
+      args: [write, --path, /data/file, --bytes-per-second, "40960", --token=hunter2]
       volumeMounts: [{name: data, mountPath: /data}]
     - name: threads
       image: local/workload:dev
       imagePullPolicy: Never
-      args: [threads, --count, "4"]
+      args: [threads, --count, "4", --token=hunter2]
   volumes: [{name: data, emptyDir: {}}]
 "#;

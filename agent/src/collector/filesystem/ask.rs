@@ -40,7 +40,7 @@ pub(in crate::collector) struct Place {
     pub(in crate::collector) is_at_hand: bool,
 }
 
-/// Asks mounts: those that cannot hang at once, else all of them with one change of threads.
+/// Asks mounts: at once where none of them can hang, else all of them with one change of threads.
 pub(in crate::collector) struct Asker {
     patience: Duration,
     worker: Option<Worker>,

@@ -6,9 +6,9 @@ use super::ask::Place;
 use super::{Mount, parse};
 use crate::source::text::lines;
 
-/// File systems whose sizes the kernel has in memory, whatever becomes of their disks (fs/ext4/super.c, ext4_statfs;
-/// fs/xfs/xfs_super.c, xfs_fs_statfs; mm/shmem.c, shmem_statfs; fs/squashfs/super.c, squashfs_statfs).
-const AT_HAND: [&str; 6] = ["ext2", "ext3", "ext4", "squashfs", "tmpfs", "xfs"];
+/// File systems whose sizes the kernel counts in memory (fs/ext4/super.c, ext4_statfs; mm/shmem.c, shmem_statfs;
+/// fs/squashfs/super.c, squashfs_statfs). XFS before Linux 5.19 may wait for its disk there.
+const AT_HAND: [&str; 5] = ["ext2", "ext3", "ext4", "squashfs", "tmpfs"];
 
 /// Where all others are mounted.
 pub(in crate::collector) struct CanHang(Vec<String>);
@@ -43,7 +43,7 @@ mod tests {
             4 1 0:7 / /far rw - nfs4 far:/ rw\n\
             5 4 0:8 / /far/scratch rw - tmpfs tmpfs rw\n\
             6 1 0:9 / /farther rw - tmpfs tmpfs rw\n\
-            7 1 8:2 / /data rw - xfs /dev/sdb rw\n\
+            7 1 8:2 / /data rw - ext4 /dev/sdb rw\n\
             8 7 0:10 / /data rw - fuse.x x rw\n";
         let at_hand = |text: &[u8]| {
             let can_hang = CanHang::of(text, Path::new("/"));

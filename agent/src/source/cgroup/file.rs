@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Version;
+use crate::source::file::Made;
 
 macro_rules! cgroup_files {
     ($($id:ident $controller:literal $name:literal;)*) => {
@@ -31,10 +32,20 @@ macro_rules! cgroup_files {
                 )
             }
 
-            /// What has to be looked at to know whether it may have changed; nothing where it may change by itself.
+            /// How the kernel makes it; a list of processes has a record for each (kernel/cgroup/cgroup.c, cgroup_procs_show).
+            pub(super) fn made(self) -> Made {
+                match self {
+                    CgroupFile::Processes => Made::InShortRecords,
+                    _ => Made::Whole,
+                }
+            }
+
+            /// What has to be looked at to know whether it is likely to have changed; nothing where it changes by itself.
             ///
-            /// Other than by its own processes, the memory of a cgroup changes by reclaim and by who else uses its pages,
-            /// and what it counts of I/O on v2 when its pages are written back.
+            /// Other than by its own processes, the memory of a cgroup changes by reclaim, which its usage shows, and what it
+            /// counts of I/O on v2 when its pages are written back. What these do not show is rare or small: pages that are
+            /// aged or mapped by others, a process that is moved here and sleeps or whose end its parent elsewhere notes late,
+            /// a kill of one that the kernel does not let run.
             pub(super) fn signs(self, version: Version) -> &'static [CgroupFile] {
                 use CgroupFile::*;
                 match (version, self) {

@@ -4,10 +4,7 @@
 use std::time::Instant;
 
 use super::{BEING_MADE, Cgroup};
-use crate::source::recent::LOOK_AGAIN;
-
-/// Into so many parts the cgroups are split, so that not all are looked at in one scrape.
-const PARTS: u32 = 16;
+use crate::source::recent::due;
 
 /// What was found of each cgroup, by slot.
 #[derive(Debug)]
@@ -43,11 +40,8 @@ impl<T: Copy> Fixed<T> {
             self.0.resize_with(slot + 1, || None);
         }
         let known = self.0[slot].take().filter(|known| known.inode == cgroup.inode);
-        let wait = match known {
-            Some(_) => LOOK_AGAIN,
-            None => LOOK_AGAIN * (slot as u32 % PARTS + 1) / PARTS,
-        };
-        self.0[slot] = Some(Found { inode: cgroup.inode, due: now + wait, what });
+        let due = due(now, slot, known.is_none());
+        self.0[slot] = Some(Found { inode: cgroup.inode, due, what });
     }
 
     /// Forgets all, since something else is asked for.

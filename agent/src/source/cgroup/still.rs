@@ -1,15 +1,15 @@
-//! What is not read again of a cgroup that stands still: it used no CPU time, so nothing that its processes do has changed.
+//! What is not read again for a while of a cgroup that stands still: it used no CPU time, so that its processes have changed
+//! nothing.
 
 use std::time::{Duration, Instant};
 
 use super::{Cgroup, CgroupFile, CgroupTree, ReadError};
-use crate::source::recent::LOOK_AGAIN;
+use crate::source::recent::due;
 
 /// For so long after the last CPU time was used something may still change: a period of a quota ends (at most a second,
-/// Documentation/scheduler/sched-bwc.rst), a parent takes note that its child has ended, memory is given back.
-const SETTLES_IN: Duration = Duration::from_secs(2);
-/// Into so many parts the cgroups are split, so that not all are read again in one scrape.
-const PARTS: u32 = 16;
+/// Documentation/scheduler/sched-bwc.rst), a parent takes note that its child has ended, memory is given back, and small
+/// changes of memory are added up every two seconds at the latest (mm/memcontrol.c, FLUSH_TIME).
+const SETTLES_IN: Duration = Duration::from_secs(5);
 
 /// What was last read of one cgroup.
 #[derive(Debug, Default)]
@@ -66,7 +66,7 @@ impl Still {
         settled
     }
 
-    /// The text of a file that cannot have changed.
+    /// The text of a file, where nothing tells that it has changed.
     fn get(&self, file: CgroupFile, settled: Instant, now: Instant) -> Option<&Vec<u8>> {
         let kept = self.kept.iter().find(|kept| kept.file == file)?;
         (kept.read >= settled && now < kept.due).then_some(&kept.text)
@@ -74,12 +74,11 @@ impl Still {
 
     /// Keeps what was just read.
     fn keep(&mut self, slot: usize, file: CgroupFile, now: Instant, text: &[u8]) {
-        let first = LOOK_AGAIN * (slot as u32 % PARTS + 1) / PARTS;
         let Some(kept) = self.kept.iter_mut().find(|kept| kept.file == file) else {
-            self.kept.push(Kept { file, text: text.to_vec(), read: now, due: now + first });
+            self.kept.push(Kept { file, text: text.to_vec(), read: now, due: due(now, slot, true) });
             return;
         };
-        (kept.read, kept.due) = (now, now + LOOK_AGAIN);
+        (kept.read, kept.due) = (now, due(now, slot, false));
         kept.text.clear();
         kept.text.extend_from_slice(text);
     }
@@ -91,7 +90,7 @@ impl CgroupTree {
         self.now = now;
     }
 
-    /// Reads a file of the cgroup in a slot into the buffer, unless it cannot have changed since it was read.
+    /// Reads a file of the cgroup in a slot into the buffer, unless nothing tells that it has changed since it was read.
     ///
     /// # Errors
     /// See [`ReadError`].

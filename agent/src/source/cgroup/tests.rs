@@ -293,13 +293,13 @@ fn what_is_fixed_is_looked_at_within_a_minute_and_of_a_new_cgroup_each_time() {
     let minute = made + Duration::from_secs(60);
     assert_eq!(fixed.get(slot, cgroup, minute), None);
     fixed.set(slot, cgroup, minute, 3);
-    assert_eq!(fixed.get(slot, cgroup, minute + Duration::from_secs(59)), Some(3));
+    assert_eq!(fixed.get(slot, cgroup, minute + Duration::from_secs(54)), Some(3));
     assert_eq!(fixed.get(slot, cgroup, minute + Duration::from_secs(60)), None);
     let (_, other) = tree.iter().next().unwrap();
     assert_eq!(fixed.get(slot, other, minute), None, "another cgroup has this slot now");
 }
 
-/// A pod on v2 whose files are written to as the test goes on.
+/// A pod whose files are written to as the test goes on.
 struct StillPod {
     node: Node,
     tree: CgroupTree,
@@ -307,72 +307,97 @@ struct StillPod {
     began: Instant,
 }
 
+/// What of the pod is written to; by its controller and name on v1, and its name on v2.
+type What = ((&'static str, &'static str), &'static str);
+const CPU: What = (("cpuacct", "cpuacct.usage"), "cpu.stat");
+const USAGE: What = (("memory", "memory.usage_in_bytes"), "memory.current");
+const MEMORY: What = (("memory", "memory.stat"), "memory.stat");
+const THREADS: What = (("pids", "pids.current"), "pids.current");
+
 impl StillPod {
-    fn new(name: &str) -> Self {
-        let node = Node::new(name);
-        node.add("poda");
+    fn new(name: &str, version: Version) -> Self {
+        let node = Node::new(&format!("{name}-{version:?}"));
+        if version == Version::V1 {
+            fs::remove_file(node.0.join("fs/cgroup/cgroup.controllers")).unwrap();
+            for controller in ["cpuacct", "memory", "pids"] {
+                fs::create_dir_all(node.0.join("fs/cgroup").join(controller).join("kubepods/poda")).unwrap();
+            }
+        } else {
+            node.add("poda");
+        }
         let tree = node.tree();
+        assert_eq!(tree.version(), version);
         let slot = tree.iter().find(|(_, c)| c.path == "/kubepods/poda").unwrap().0;
         let mut it = StillPod { node, tree, slot, began: Instant::now() };
-        it.write("cpu.stat", 1);
-        it.write("memory.stat", 1);
-        it.write("pids.current", 1);
+        [CPU, USAGE, MEMORY, THREADS].into_iter().for_each(|what| it.write(what, 1));
         it
     }
 
-    fn write(&mut self, file: &str, n: u32) {
-        fs::write(self.node.0.join("fs/cgroup/kubepods/poda").join(file), format!("{n}\n")).unwrap();
+    fn path(&self, ((controller, v1), v2): What) -> PathBuf {
+        let mount = self.node.0.join("fs/cgroup");
+        match self.tree.version() {
+            Version::V1 => mount.join(controller).join("kubepods/poda").join(v1),
+            Version::V2 => mount.join("kubepods/poda").join(v2),
+        }
+    }
+
+    fn write(&mut self, what: What, n: u64) {
+        fs::write(self.path(what), format!("{n}\n")).unwrap();
     }
 
     /// Memory and threads as they are given so many seconds after the beginning.
-    fn at(&mut self, second: u64) -> [String; 2] {
+    fn at(&mut self, second: u64) -> [u64; 2] {
         self.tree.begin(self.began + Duration::from_secs(second));
         [CgroupFile::MemoryStat, CgroupFile::PidsCurrent].map(|file| {
             let mut buffer = Vec::new();
             self.tree.read(self.slot, file, &mut buffer).unwrap();
-            String::from_utf8(buffer).unwrap().trim_end().to_owned()
+            String::from_utf8(buffer).unwrap().trim_end().parse().unwrap()
         })
     }
 }
 
 #[test]
 fn a_cgroup_without_cpu_time_is_not_read_again_until_it_has_some_or_a_minute_has_passed() {
-    let mut pod = StillPod::new("still");
-    assert_eq!([pod.at(0), pod.at(1)], [["1", "1"], ["1", "1"]]);
-    pod.write("memory.stat", 2);
-    pod.write("pids.current", 2);
-    assert_eq!(pod.at(2), ["2", "2"], "until it has settled");
-    pod.write("memory.stat", 3);
-    pod.write("pids.current", 3);
-    assert_eq!(pod.at(3), ["2", "2"]);
-    pod.write("cpu.stat", 2);
-    assert_eq!(pod.at(4), ["3", "3"]);
-    for second in 5..=7 {
-        pod.write("memory.stat", second);
-        let seen = pod.at(second.into());
-        assert_eq!(seen[0], second.min(6).to_string());
+    for version in [Version::V1, Version::V2] {
+        let mut pod = StillPod::new("still", version);
+        assert_eq!([pod.at(0), pod.at(1)], [[1, 1]; 2]);
+        let write = |pod: &mut StillPod, n| [MEMORY, THREADS].into_iter().for_each(|what| pod.write(what, n));
+        write(&mut pod, 2);
+        assert_eq!(pod.at(5), [2, 2], "until it has settled");
+        write(&mut pod, 3);
+        assert_eq!(pod.at(6), [2, 2]);
+        pod.write(CPU, 2);
+        assert_eq!(pod.at(7), [3, 3]);
+        write(&mut pod, 4);
+        assert_eq!(pod.at(11), [4, 4], "until it has settled");
+        assert_eq!(pod.at(12), [4, 4]);
+        write(&mut pod, 5);
+        assert_eq!(pod.at(13), [4, 4]);
+        assert_eq!(pod.at(72), [5, 5], "a minute has passed");
     }
-    pod.write("pids.current", 4);
-    assert_eq!(pod.at(67), ["7", "4"], "a minute has passed");
 }
 
 #[test]
 fn memory_that_others_take_from_a_cgroup_shows_at_once() {
-    let mut pod = StillPod::new("reclaimed");
-    let _ = (pod.at(0), pod.at(2));
-    pod.write("memory.stat", 2);
-    pod.write("pids.current", 2);
-    assert_eq!(pod.at(3), ["1", "1"]);
-    pod.write("memory.current", 2);
-    assert_eq!(pod.at(4), ["2", "1"]);
+    for version in [Version::V1, Version::V2] {
+        let mut pod = StillPod::new("reclaimed", version);
+        let _ = (pod.at(0), pod.at(5));
+        pod.write(MEMORY, 2);
+        pod.write(THREADS, 2);
+        assert_eq!(pod.at(6), [1, 1]);
+        pod.write(USAGE, 2);
+        assert_eq!(pod.at(7), [2, 1]);
+    }
 }
 
 #[test]
 fn a_cgroup_of_which_cpu_time_is_not_known_is_always_read() {
-    let mut pod = StillPod::new("unknown");
-    fs::remove_file(pod.node.0.join("fs/cgroup/kubepods/poda/cpu.stat")).unwrap();
-    for n in 1..5 {
-        pod.write("memory.stat", n);
-        assert_eq!(pod.at(n.into())[0], n.to_string());
+    for version in [Version::V1, Version::V2] {
+        let mut pod = StillPod::new("unknown", version);
+        fs::remove_file(pod.path(CPU)).unwrap();
+        for n in 1..5 {
+            pod.write(MEMORY, n);
+            assert_eq!(pod.at(n * 10)[0], n);
+        }
     }
 }
