@@ -34,6 +34,11 @@ impl Devices {
         Devices { folder: self.folder.in_records(), ..self }
     }
 
+    /// With attributes that are looked at once a minute, since what they hold hardly ever changes.
+    pub fn once_a_minute(self, rare: &[&str]) -> Self {
+        Devices { folder: self.folder.once_a_minute(rare), ..self }
+    }
+
     /// Passes over those of other names.
     pub fn only(self, only: fn(&str) -> bool) -> Self {
         Devices { folder: self.folder.only(only), ..self }

@@ -38,7 +38,8 @@ pub(super) const COLLECTOR: Collector = Collector {
     run: Run::Node {
         start: |paths, options| {
             Box::new(Netclass {
-                interfaces: Devices::new(paths.sysfs.join("class/net"), FILES, &paths.handles),
+                interfaces: Devices::new(paths.sysfs.join("class/net"), FILES, &paths.handles)
+                    .once_a_minute(RARE),
                 ignored: options.regex(&COLLECTOR, "ignoredDevices"),
                 ignore_invalid_speed: options.flag(&COLLECTOR, "ignoreInvalidSpeed"),
             })
@@ -92,6 +93,21 @@ const FILES: &[&str] = &[
     "iflink",
     "link_mode",
     "mtu",
+    "name_assign_type",
+    "netdev_group",
+    "tx_queue_len",
+    "type",
+];
+/// Those that only somebody's own doing changes, such as another address or group.
+const RARE: &[&str] = &[
+    "addr_assign_type",
+    "address",
+    "broadcast",
+    "dev_id",
+    "ifalias",
+    "ifindex",
+    "iflink",
+    "link_mode",
     "name_assign_type",
     "netdev_group",
     "tx_queue_len",

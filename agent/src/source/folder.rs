@@ -9,7 +9,7 @@ use rustix::fs::{Access, FileType, Mode, OFlags, RawDir, SeekFrom};
 use rustix::io::Errno;
 
 use super::file::{HandleBudget, KeptFile, Made};
-use super::recent::Recent;
+use super::recent::{Recent, due};
 
 /// A folder whose entries are devices, each with the same few files.
 #[derive(Debug)]
@@ -27,6 +27,10 @@ pub struct Folder {
     /// The path of a link, or of a file that a device has not, which is looked for at each scrape.
     looked_for: PathBuf,
     is_sorted: bool,
+    /// By place in the list of files, whether it is looked at once a minute only.
+    is_rare: Vec<bool>,
+    /// When it was listed.
+    now: Instant,
     /// That there is no device, or no folder.
     absence: Recent,
     is_there: bool,
@@ -37,7 +41,17 @@ pub struct Folder {
 struct Entry {
     name: String,
     files: Vec<KeptFile>,
+    /// What was found of the files that are looked at once a minute, by place.
+    found: Vec<Option<Found>>,
     is_present: bool,
+}
+
+/// What a file held that is looked at once a minute.
+#[derive(Debug)]
+struct Found {
+    due: Instant,
+    text: Vec<u8>,
+    error: Option<Errno>,
 }
 
 impl Folder {
@@ -57,6 +71,8 @@ impl Folder {
             buffer: Vec::new(),
             looked_for: PathBuf::new(),
             is_sorted: false,
+            is_rare: Vec::new(),
+            now: Instant::now(),
             absence: Recent::default(),
             is_there: true,
         }
@@ -85,6 +101,12 @@ impl Folder {
         self
     }
 
+    /// With files among its own that are looked at once a minute, since what they hold hardly ever changes.
+    pub fn once_a_minute(mut self, rare: &[&str]) -> Self {
+        self.is_rare = self.files.iter().map(|file| rare.contains(file)).collect();
+        self
+    }
+
     /// Takes up entries that came and lets go of those that went; in the order in which the kernel lists them, where no
     /// other was asked for. An entry whose name is not text is passed over. Where there was none, it is looked for after a
     /// minute.
@@ -93,6 +115,7 @@ impl Folder {
     /// What the kernel says; `NOENT` where there is no such folder.
     pub fn list(&mut self) -> Result<(), Errno> {
         let now = Instant::now();
+        self.now = now;
         if self.absence.holds(now) {
             return if self.is_there { Ok(()) } else { Err(Errno::NOENT) };
         }
@@ -166,7 +189,8 @@ impl Folder {
                 Some(known) => self.entries[known].is_present = true,
                 None => {
                     let files = self.files.iter().map(|_| KeptFile::Closed).collect();
-                    self.entries.push(Entry { name: name.to_owned(), files, is_present: true });
+                    let found = self.is_rare.iter().map(|_| None).collect();
+                    self.entries.push(Entry { name: name.to_owned(), files, found, is_present: true });
                 }
             }
         }
@@ -210,7 +234,27 @@ impl Folder {
     /// What the kernel says; `NOENT` where the device has no such file or is gone, others as the driver has it, such as
     /// `INVAL` for the speed of an interface that is down.
     pub fn read(&mut self, entry: usize, file: usize) -> Result<&[u8], Errno> {
-        let Entry { name, files, .. } = &mut self.entries[entry];
+        if !self.is_rare.get(file).is_some_and(|is_rare| *is_rare) {
+            return self.read_now(entry, file);
+        }
+        if let Some(found) = &self.entries[entry].found[file]
+            && self.now < found.due
+        {
+            self.buffer.clear();
+            self.buffer.extend_from_slice(&found.text);
+            return found.error.map_or(Ok(()), Err).map(|()| self.last());
+        }
+        let error = self.read_now(entry, file).err();
+        let due = due(self.now, entry, self.entries[entry].found[file].is_none());
+        let empty = || Found { due, text: Vec::new(), error };
+        let found = self.entries[entry].found[file].get_or_insert_with(empty);
+        (found.due, found.error) = (due, error);
+        found.text.clone_from(&self.buffer);
+        error.map_or(Ok(()), Err).map(|()| self.last())
+    }
+
+    fn read_now(&mut self, entry: usize, file: usize) -> Result<&[u8], Errno> {
+        let Entry { name, files, found, .. } = &mut self.entries[entry];
         let (folder, file, kept) = (&self.path, self.files[file], &mut files[file]);
         // A driver that is loaded later brings files to devices that are there already.
         if matches!(kept, KeptFile::Absent) {
@@ -225,6 +269,7 @@ impl Folder {
         if result == Err(Errno::NODEV) {
             // The device went, and one of its name may have come (fs/kernfs/file.c, kernfs_get_active).
             kept.close(&self.handles);
+            found.iter_mut().for_each(|found| *found = None);
             result = kept.read(&self.handles, path, &mut self.buffer, self.made);
         }
         match result {
@@ -291,6 +336,8 @@ pub fn names(path: &Path) -> Result<Vec<String>, Errno> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -313,6 +360,30 @@ mod tests {
         assert_eq!(names(&mut files), ["temp1_input"]);
         assert_eq!(files.read(0, 0), Ok(&b"42"[..]));
         std::fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn what_hardly_ever_changes_is_looked_at_once_a_minute_and_all_else_each_time() {
+        let tree = crate::metric::shown::Tree::new(&[("eth0/mtu", "1500\n"), ("eth0/address", "a\n")]);
+        let handles = Arc::new(HandleBudget::new(10));
+        let mut folder = Folder::sysfs(tree.path().to_owned(), &["mtu", "address", "alias"], &handles)
+            .once_a_minute(&["address", "alias"]);
+        let mut read = |minutes: u32| {
+            folder.list().unwrap();
+            // As if so many minutes had passed.
+            folder.now += minutes * Duration::from_secs(60);
+            [0, 1, 2].map(|file| folder.read(0, file).map(|text| String::from_utf8(text.to_vec()).unwrap()))
+        };
+        let found =
+            |mtu: &str, address: &str| [Ok(mtu.to_owned()), Ok(address.to_owned()), Err(Errno::NOENT)];
+        assert_eq!(read(0), found("1500", "a"));
+        tree.write("eth0/mtu", b"9000\n");
+        tree.write("eth0/address", b"b\n");
+        assert_eq!(read(0), found("9000", "a"));
+        assert_eq!(read(1), found("9000", "b"));
+        tree.write("eth0/alias", b"uplink\n");
+        assert_eq!(read(1)[2], Err(Errno::NOENT));
+        assert_eq!(read(2)[2], Ok("uplink".to_owned()));
     }
 
     #[test]

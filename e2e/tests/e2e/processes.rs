@@ -150,7 +150,8 @@ impl<'a> Busy<'a> {
     fn start(cluster: &'a Cluster) -> Result<Self> {
         let busy = Busy(cluster);
         wait_for("the end of the pod of an earlier test, and of its namespace", PATIENCE, || {
-            let found = cluster.kubectl.run(&["get", "namespace", "busy", "--ignore-not-found", "-o=name"])?;
+            let found =
+                cluster.kubectl.run(&["get", "namespace", "busy", "--ignore-not-found", "-o=name"])?;
             Ok(found.trim().is_empty().then_some(()))
         })?;
         cluster.kubectl.apply(POD)?;
