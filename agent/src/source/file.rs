@@ -249,6 +249,11 @@ impl NodeFile {
         Ok(buffer.is_empty())
     }
 
+    /// What was read last.
+    pub fn last(&self) -> &[u8] {
+        &self.buffer
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

@@ -18,7 +18,6 @@ pub struct SharedFiles(Mutex<HashMap<PathBuf, Arc<Mutex<Reading>>>>);
 #[derive(Debug)]
 struct Reading {
     file: NodeFile,
-    text: Vec<u8>,
     at: Option<Instant>,
     number: u64,
 }
@@ -39,7 +38,7 @@ impl SharedFiles {
         let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let reading = files.entry(path.clone()).or_insert_with(|| {
             let file = NodeFile::whole(path.clone());
-            Arc::new(Mutex::new(Reading { file, text: Vec::new(), at: None, number: 0 }))
+            Arc::new(Mutex::new(Reading { file, at: None, number: 0 }))
         });
         SharedFile { path, reading: reading.clone(), has: 0, text: Vec::new() }
     }
@@ -56,16 +55,15 @@ impl SharedFile {
 
     fn read_at(&mut self, now: Instant) -> Result<&[u8], FileError> {
         let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        let Reading { file, text, at, number } = &mut *reading;
+        let Reading { file, at, number } = &mut *reading;
         if *number == self.has || at.is_none_or(|at| now.duration_since(at) > SAME_SCRAPE) {
             *at = None;
-            let read = file.read()?;
-            text.clear();
-            text.extend_from_slice(read);
+            file.read()?;
             (*at, *number) = (Some(now), *number + 1);
         }
         self.has = *number;
-        self.text.clone_from(text);
+        self.text.clear();
+        self.text.extend_from_slice(file.last());
         Ok(&self.text)
     }
 
