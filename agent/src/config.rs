@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use protocol::{Digest, Facts, Outcome, Policy, Report, Snapshot, Verdicts};
+use protocol::{Digest, Facts, Outcome, Policy, Refusal, Report, Snapshot, Verdicts};
 
 pub use file::FileError;
 
@@ -91,10 +91,12 @@ impl Config {
         });
         let of_node = loaded.filter(|in_force| {
             let stored = &in_force.snapshot.node;
-            if stored != node {
-                tracing::error!(
-                    "the last good configuration is of node `{stored}`; waiting for the operator"
-                );
+            if stored != node
+                && let Some(last_good) = &self.last_good
+            {
+                last_good.refuse();
+                let path = last_good.path();
+                tracing::error!("{}: is of node `{stored}`; waiting for the operator", path.display());
             }
             stored == node
         });
@@ -138,7 +140,8 @@ impl Config {
     pub fn take_up(&self, snapshot: Snapshot, digest: Digest, node: &str) -> Report {
         let mut in_force = self.lock();
         let names = Some((snapshot.node.as_str(), node));
-        if let Err(refusal) = in_force.admit(&snapshot.cluster, names, snapshot.term, &digest) {
+        let admitted = in_force.admit(&snapshot.cluster, names, snapshot.term, &digest);
+        if let Err(refusal) = admitted.map_err(|refusal| self.with_file(refusal)) {
             self.telemetry.snapshot("refused");
             tracing::error!(reason = refusal.reason, "snapshot refused: {}", refusal.message);
             return Report::Refusal(refusal);
@@ -157,9 +160,10 @@ impl Config {
     ///
     /// # Errors
     /// The refusal to report.
-    pub fn follow(&self, cluster: &str, term: u64) -> Result<(), protocol::Refusal> {
+    pub fn follow(&self, cluster: &str, term: u64) -> Result<(), Refusal> {
         let mut in_force = self.lock();
-        in_force.admit(cluster, None, term, &Digest::default())?;
+        // What is on disk is in force by now: of which cluster it is shows here and no earlier.
+        in_force.admit(cluster, None, term, &Digest::default()).map_err(|it| self.with_file(it))?;
         // Before the first snapshot there is nothing to keep: a folder without one means that nothing was taken up.
         let is_new = in_force.snapshot.term != term || in_force.snapshot.cluster != cluster;
         if !in_force.snapshot.node.is_empty() {
@@ -198,6 +202,14 @@ impl Config {
             rights::warn(&mut verdicts, &in_force.policies);
         }
         verdicts
+    }
+
+    /// The refusal, with the file that stands against what was refused.
+    fn with_file(&self, mut refusal: Refusal) -> Refusal {
+        if let (Some(last_good), "OtherCluster" | "OlderTerm") = (&self.last_good, refusal.reason.as_str()) {
+            refusal.message = format!("{} ({})", refusal.message, last_good.path().display());
+        }
+        refusal
     }
 
     fn report_policies(&self, verdicts: &Verdicts) {

@@ -82,8 +82,8 @@ impl InForce {
         }
         if !own.cluster.is_empty() && own.cluster != cluster {
             let message = format!(
-                "the operator speaks for cluster {cluster}, this node's configuration is of cluster {}; delete the \
-                 last good snapshot to move the node",
+                "the operator speaks for cluster {cluster}, this node's configuration is of cluster {}; to move \
+                 the node, delete its last good configuration and restart its agent",
                 own.cluster
             );
             return refuse("OtherCluster", message);
@@ -91,7 +91,7 @@ impl InForce {
         if term < own.term {
             let message = format!(
                 "term {term} is older than {}: another operator leads, or the cluster was restored from a backup; then \
-                 delete the last good configuration of the node",
+                 delete the last good configuration of the node and restart its agent",
                 own.term
             );
             return refuse("OlderTerm", message);

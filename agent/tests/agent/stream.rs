@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use agent::config::Config;
 use agent::health::Health;
+use agent::in_force::InForce;
 use agent::last_good::LastGood;
 use agent::plan::{Overlay, Plan};
 use agent::scrape::Scraper;
@@ -232,6 +233,69 @@ async fn an_agent_that_restarts_says_what_it_has_and_follows_no_older_leader() {
     stream.hello().await;
     stream.welcome(5).await;
     assert_eq!(refusal(stream.report().await), "OlderTerm");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_cluster_left_on_disk_refuses_every_other_operator_until_somebody_deletes_it() {
+    let folder = Folder::new("moved");
+    let file = folder.0.join("last-good.json");
+    let (leader, mut streams) = operator(true).await;
+    folder.agent(&[&leader]);
+    let mut stream = streams.recv().await.unwrap();
+    stream.hello().await;
+    stream.welcome(5).await;
+    stream.snapshot(snapshot(5, "node_load1")).await;
+    stream.report().await;
+    drop((stream, streams));
+    // As if it had been written elsewhere.
+    let last_good = LastGood::new(&folder.0);
+    let mut foreign = last_good.load().unwrap().unwrap();
+    foreign.snapshot.cluster = "elsewhere".to_owned();
+    last_good.store(&foreign).unwrap();
+    let before = std::fs::read(&file).unwrap();
+
+    let (here, mut streams) = operator(true).await;
+    let config = folder.agent(&[&here]);
+    let in_force = config.in_force();
+    let mut stream = streams.recv().await.unwrap();
+    stream.hello().await;
+    stream.welcome(9).await;
+    let Report::Refusal(refusal) = stream.report().await else { panic!("followed") };
+    assert_eq!(refusal.reason, "OtherCluster");
+    assert!(refusal.message.contains(&file.display().to_string()), "{}", refusal.message);
+    assert_eq!((config.in_force(), std::fs::read(&file).unwrap()), (in_force, before));
+    drop((stream, streams));
+
+    std::fs::remove_file(&file).unwrap();
+    let (here, mut streams) = operator(true).await;
+    folder.agent(&[&here]);
+    let mut stream = streams.recv().await.unwrap();
+    stream.hello().await;
+    stream.welcome(9).await;
+    stream.snapshot(snapshot(9, "node_load1")).await;
+    assert!(matches!(stream.report().await, Report::Verdicts(_)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_node_left_on_disk_is_not_put_in_force_and_is_kept() {
+    let folder = Folder::new("other-node");
+    let last_good = LastGood::new(&folder.0);
+    let foreign = Snapshot { node: "other".to_owned(), ..snapshot(5, "node_load1") };
+    let foreign = InForce { policies: foreign.policies.clone(), snapshot: foreign, ..InForce::default() };
+    last_good.store(&foreign).unwrap();
+
+    let (leader, mut streams) = operator(true).await;
+    let config = folder.agent(&[&leader]);
+    assert_eq!(config.in_force(), InForce::default());
+    assert_eq!(last_good.load().unwrap().as_ref(), Some(&foreign));
+    let mut stream = streams.recv().await.unwrap();
+    assert!(stream.hello().await.in_force.is_empty());
+    stream.welcome(5).await;
+    stream.snapshot(snapshot(5, "node_load5")).await;
+    stream.report().await;
+    assert_eq!(last_good.load().unwrap().unwrap().snapshot.node, "node");
+    let kept = std::fs::read(folder.0.join("last-good.json.refused")).unwrap();
+    assert_eq!(agent::last_good::decode(&kept).unwrap(), foreign);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
