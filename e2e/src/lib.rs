@@ -31,6 +31,7 @@ pub mod node_exporter_flags;
 pub mod packages;
 pub mod parts;
 pub mod pki;
+pub mod power_cut;
 pub mod process;
 pub mod process_exporter;
 pub mod product;

@@ -66,6 +66,8 @@ pub const NODE_EXPORTER: Part = Part::new("node_exporter", "15 s");
 pub const HELM: Part = Part::new("helm", "2 min");
 /// The same in the next major version, which applies on the server's side.
 pub const HELM4: Part = Part::new("helm4", "2 min");
+/// What cuts a file system off, as a loss of power does.
+pub const POWER_CUT: Part = Part::new("power-cut", "5 s");
 
 /// What a cluster needs.
 pub const CLUSTER: [Part; 3] = [KUBERNETES, ETCD, CONTAINERD];
@@ -276,6 +278,7 @@ mod tests {
             NODE_EXPORTER,
             HELM,
             HELM4,
+            POWER_CUT,
         ];
         for part in parts {
             let version = version(&read(&part.folder().join("go.mod")).unwrap()).unwrap();

@@ -2,8 +2,10 @@
 //!
 //! The fuzzer (`libfuzzer/`, nightly) and the tests, which replay the recorded nodes with mutations, both enter here.
 
+mod channel;
 mod machine;
 mod mutation;
+mod policy;
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -16,8 +18,10 @@ use agent::scrape::Selection;
 use agent::source::dbus::{Buffers, Bus, BusError, Method, Property, Value};
 use agent::telemetry::Telemetry;
 
+pub use channel::{agent_message, last_good, operator_message};
 pub use machine::Machine;
 pub use mutation::mutations;
+pub use policy::exporter_policy;
 
 /// The kubelet's list of pods.
 pub fn pod_list(bytes: &[u8]) {

@@ -6,7 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use fuzz::{
-    Machine, bus, command_line, mutations, pod_list, process_names, query, stats_summary, web_config,
+    Machine, agent_message, bus, command_line, exporter_policy, last_good, mutations, operator_message,
+    pod_list, process_names, query, stats_summary, web_config,
+};
+use prost::Message as _;
+use protocol::proto::{self, agent_message as said, operator_message as heard};
+use protocol::{
+    AddedLabels, CollectorSetting, Finding, Hello, LabelOperator, LabelRequirement, LabelSelector,
+    MetricSelection, Outcome, Policy, PolicyContent, Profile, Refusal, Report, Snapshot, Verdict, Verdicts,
 };
 
 fn recorded() -> Vec<PathBuf> {
@@ -118,6 +125,127 @@ fn no_names_of_groups_and_no_command_line_make_the_agent_panic() {
     mutations(line, 500).for_each(|bytes| command_line(&bytes));
 }
 
+/// One policy for the node and one for pods, with every field set.
+fn snapshot() -> Snapshot {
+    let options = [("mountPointsExclude".to_owned(), "^/(dev|proc)($|/)".to_owned())].into();
+    let collector = CollectorSetting { name: "filesystem".to_owned(), enabled: Some(true), options };
+    let metrics = MetricSelection {
+        profile: Some(Profile::Dashboards),
+        include: vec!["container_pressure_.*".to_owned()],
+        exclude: vec!["node_load1".to_owned()],
+    };
+    let labels = AddedLabels {
+        pod_labels: ["app".to_owned()].into(),
+        namespace_labels: ["team".to_owned()].into(),
+        node_labels: ["zone".to_owned()].into(),
+        workload: true,
+        ..AddedLabels::default()
+    };
+    let requirement = |key: &str, operator| LabelRequirement {
+        key: key.to_owned(),
+        operator,
+        values: vec!["web".to_owned()],
+    };
+    let node = PolicyContent { priority: -5, collectors: vec![collector], ..PolicyContent::default() };
+    let pods = PolicyContent {
+        namespace_selector: Some("team=web".to_owned()),
+        pod_selector: Some(LabelSelector {
+            requirements: vec![requirement("app", LabelOperator::In), requirement("x", LabelOperator::NotIn)],
+        }),
+        metrics,
+        labels,
+        ..PolicyContent::default()
+    };
+    let mut snapshot = Snapshot {
+        cluster: "c".to_owned(),
+        node: "n".to_owned(),
+        term: 7,
+        policies: vec![Policy::new("a", 1, node), Policy::new("b", 2, pods)],
+        held: [("held".to_owned(), 1)].into(),
+        ..Snapshot::default()
+    };
+    snapshot.facts.namespaces.insert("team=web".to_owned(), ["shop".to_owned()].into());
+    snapshot
+}
+
+#[test]
+fn nothing_that_an_operator_sends_makes_the_agent_panic() {
+    let welcome = proto::Welcome { protocol: 1, cluster: "c".to_owned(), term: 7 };
+    for message in [heard::Message::Welcome(welcome), heard::Message::Snapshot(snapshot().into())] {
+        let bytes = proto::OperatorMessage { message: Some(message) }.encode_to_vec();
+        each_byte(&bytes, operator_message);
+    }
+}
+
+#[test]
+fn nothing_that_an_agent_sends_makes_the_operator_panic() {
+    let finding = || Finding { field: "a".to_owned(), reason: "B".to_owned(), message: "c".to_owned() };
+    let verdict = Verdict {
+        policy: "a".to_owned(),
+        revision: "r".to_owned().into(),
+        outcome: Outcome::AcceptedWithWarnings,
+        findings: vec![finding()],
+        in_force: "r".to_owned().into(),
+    };
+    let refusal =
+        Refusal { digest: Default::default(), reason: "OtherNode".to_owned(), message: "d".to_owned() };
+    let hello = Hello {
+        protocol: 1,
+        node: "n".to_owned(),
+        in_force: [("a".to_owned(), "r".to_owned().into())].into(),
+        ..Hello::default()
+    };
+    for message in [
+        said::Message::Hello(hello.into()),
+        said::Message::Report(
+            Report::Verdicts(Verdicts { policies: vec![verdict], ..Verdicts::default() }).into(),
+        ),
+        said::Message::Report(Report::Refusal(refusal).into()),
+        said::Message::Report(Report::Health(vec![finding()]).into()),
+    ] {
+        each_byte(&proto::AgentMessage { message: Some(message) }.encode_to_vec(), agent_message);
+    }
+}
+
+#[test]
+fn no_file_of_a_last_good_configuration_makes_the_agent_panic() {
+    let mut in_force = agent::in_force::InForce::default();
+    in_force.take_up(snapshot(), Default::default());
+    each_byte(&agent::last_good::encode(&in_force).unwrap(), last_good);
+    // Without a checksum, so that what is changed is read.
+    let content = serde_json::to_string(&in_force).unwrap();
+    each_byte(format!("{{\"format\":1,\"inForce\":{content}}}").as_bytes(), last_good);
+}
+
+/// Every field of a policy.
+const POLICY: &str = r#"{"priority": 100, "nodeSelector": {"matchLabels": {"team": "web"}},
+"collectors": [{"name": "filesystem", "enabled": true, "options": {"mountPointsExclude": "^/dev($|/)"}}],
+"metrics": {"profile": "Dashboards", "include": ["container_pressure_.*"], "exclude": ["node_load1"]}}"#;
+
+/// The same for pods.
+const POD_POLICY: &str = r#"{"namespaceSelector": {"matchExpressions": [{"key": "team", "operator": "In", "values": ["web"]}]},
+"podSelector": {"matchLabels": {"app": "x"}, "matchExpressions": [{"key": "y", "operator": "DoesNotExist"}]},
+"labels": {"podLabels": ["app.kubernetes.io/name"], "podAnnotations": ["a"], "namespaceLabels": ["team"],
+"nodeLabels": ["zone"], "workload": true, "qosClass": true, "priorityClass": true}}"#;
+
+#[test]
+fn no_policy_makes_operator_or_agent_panic() {
+    each_byte(POLICY.as_bytes(), exporter_policy);
+    each_byte(POD_POLICY.as_bytes(), exporter_policy);
+}
+
+/// The bytes as they are, mutated, and with every third byte alone another one: each takes milliseconds.
+fn each_byte(bytes: &[u8], entry: fn(&[u8])) {
+    entry(bytes);
+    mutations(bytes, 100).for_each(|bytes| entry(&bytes));
+    for place in (0..bytes.len()).step_by(3) {
+        let mut bytes = bytes.to_vec();
+        // Of text another letter, of a length or a kind another number.
+        bytes[place] ^= 1 << (place % 8);
+        entry(&bytes);
+    }
+}
+
 /// Lets in; answers the second property, then the first with an error, in the other byte order; then a list of one.
 const BUS: &[&[u8]] = &[
     b"OK 0123456789abcdef\r\n",
@@ -142,6 +270,25 @@ fn no_answer_over_d_bus_makes_the_agent_panic() {
             let mut bytes = bytes.clone();
             bytes[place] = byte;
             _ = bus(&bytes);
+        }
+    }
+}
+
+#[test]
+fn what_the_fuzzer_has_found_worth_keeping_still_passes() {
+    type Entry = (&'static str, fn(&[u8]));
+    const ENTRIES: [Entry; 6] = [
+        ("agent_message", agent_message),
+        ("exporter_policy", exporter_policy),
+        ("last_good", last_good),
+        ("operator_message", operator_message),
+        ("pod_list", pod_list),
+        ("stats_summary", stats_summary),
+    ];
+    for (name, entry) in ENTRIES {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
+        for file in fs::read_dir(&folder).into_iter().flatten() {
+            entry(&fs::read(file.unwrap().path()).unwrap());
         }
     }
 }

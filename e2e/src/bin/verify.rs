@@ -22,6 +22,7 @@ const TIERS: &[Tier] = &[
     ("processes", processes),
     ("chart", chart),
     ("debian", debian),
+    ("power-cut", power_cut),
     ("deny", deny),
     ("e2e", e2e),
 ];
@@ -115,6 +116,16 @@ fn chart() -> Result<()> {
 /// What people install on machines without Kubernetes.
 fn debian() -> Result<()> {
     println!("{}", e2e::debian::check()?);
+    Ok(())
+}
+
+/// What a loss of power leaves of the last good configuration; `power-cut` alone cuts more often.
+fn power_cut() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        println!("not run: it mounts and cuts a file system, which root alone may do");
+        return Ok(());
+    }
+    println!("{}", e2e::power_cut::check(100)?);
     Ok(())
 }
 
