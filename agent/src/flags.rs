@@ -59,6 +59,10 @@ pub struct Flags {
     pub sandbox_image: String,
     /// `--collector.*`
     pub overlay: Overlay,
+    /// `--no-landlock` is not given.
+    pub landlock: bool,
+    /// The values of all flags but `--path.rootfs`: some are files or folders.
+    pub named: Vec<String>,
     /// What was taken and should be said otherwise, or does nothing.
     pub warnings: Vec<String>,
 }
@@ -183,8 +187,16 @@ fn from_matches(matches: &ArgMatches) -> Result<Flags, String> {
         }),
         sandbox_image: text("sandbox-image").unwrap_or_default(),
         overlay: collectors::overlay(matches, &mut warnings)?,
+        landlock: given_switch(matches, "landlock").unwrap_or(true),
+        named: named(matches),
         warnings,
     })
+}
+
+fn named(matches: &ArgMatches) -> Vec<String> {
+    let ids = matches.ids().filter(|id| id.as_str() != "path.rootfs");
+    let values = ids.filter_map(|id| matches.try_get_raw(id.as_str()).ok().flatten()).flatten();
+    values.map(|value| value.to_string_lossy().into_owned()).collect()
 }
 
 /// An address that can be served on.

@@ -5,6 +5,7 @@ mod duration;
 pub mod flags;
 
 pub mod config;
+pub mod confine;
 pub mod in_force;
 pub mod judge;
 pub mod last_good;

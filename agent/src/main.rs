@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use agent::config::Config;
+use agent::confine::{self, Confinement};
 use agent::expose::{Exposition, Listener, WebConfig, serve};
 use agent::flags::{Flags, Invocation};
 use agent::follow_pods;
@@ -42,6 +43,19 @@ fn main() -> anyhow::Result<ExitCode> {
     for warning in &flags.warnings {
         tracing::warn!("{warning}");
     }
+    if let Err(error) = confine::no_core_dumps(&flags) {
+        tracing::warn!("a core dump of this process may be written: {error}");
+    }
+    // Before any thread is started, since those that there are stay as they are.
+    let confinement = confine::landlock(&flags).unwrap_or_else(|error| {
+        tracing::warn!("Landlock: {error}");
+        Confinement::None("the kernel refuses the rules")
+    });
+    match confinement {
+        Confinement::Full => tracing::info!("confined by Landlock"),
+        Confinement::Partial => tracing::info!("confined by Landlock as far as this kernel can"),
+        Confinement::None(why) => tracing::info!("not confined by Landlock: {why}"),
+    }
     // One thread is enough for requests, and has nobody to wake; scrapes, and what waits for them, have others.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -49,18 +63,19 @@ fn main() -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    let result = runtime.block_on(run(flags));
+    let result = runtime.block_on(run(flags, confinement));
     // A read that does not come back must not keep the program from ending.
     runtime.shutdown_background();
     result.map(|()| ExitCode::SUCCESS)
 }
 
-async fn run(flags: Flags) -> anyhow::Result<()> {
+async fn run(flags: Flags, confinement: Confinement) -> anyhow::Result<()> {
     let mut telemetry = Telemetry::new().context("own metrics")?;
     if flags.disable_exporter_metrics {
         telemetry.disable_exporter_metrics();
     }
     telemetry.set_revision(REVISION);
+    telemetry.set_landlock(!matches!(confinement, Confinement::None(_)));
     let telemetry = Arc::new(telemetry);
     let budget = HandleBudget::from_limits();
     let plan = Plan::waiting(&flags.overlay);

@@ -48,6 +48,7 @@ pub struct Telemetry {
     policies: IntGaugeVec,
     emergency: IntGauge,
     source: IntGaugeVec,
+    landlock: IntGauge,
     failed: Mutex<std::collections::HashMap<&'static str, String>>,
 }
 
@@ -197,6 +198,11 @@ impl Telemetry {
                 "Where the configuration in force is from.",
                 &["source"],
             )?,
+            landlock: int_gauge(
+                &registry,
+                "landlock_enforced",
+                "Whether the kernel keeps this process from files that it does not need (1), wholly or in part.",
+            )?,
             failed: Mutex::default(),
             exporter: Exporter::new()?,
             has_exporter_metrics: true,
@@ -214,6 +220,11 @@ impl Telemetry {
     /// Says which commit this is built from.
     pub fn set_revision(&self, revision: &str) {
         self.build.with_label_values(&[env!("CARGO_PKG_VERSION"), revision]).set(1);
+    }
+
+    /// Whether Landlock confines the process.
+    pub fn set_landlock(&self, is_enforced: bool) {
+        self.landlock.set(is_enforced.into());
     }
 
     /// As the `prometheus` crate gathers them.

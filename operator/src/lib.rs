@@ -4,6 +4,7 @@ pub mod world;
 
 pub mod agents;
 pub mod compile;
+pub mod confine;
 pub mod gather;
 pub mod publish;
 pub mod report;

@@ -103,6 +103,9 @@ fn print_meaning(flags: Compile) -> anyhow::Result<ExitCode> {
 #[tokio::main]
 async fn start(flags: Run) -> anyhow::Result<()> {
     log_to_stderr(flags.log_level);
+    if let Err(error) = operator::confine::no_core_dumps() {
+        tracing::warn!("a core dump of this process may be written: {error}");
+    }
     // One provider for the process: two in the tree would leave rustls without a choice.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let stop = CancellationToken::new();

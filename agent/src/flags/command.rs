@@ -110,6 +110,8 @@ fn agent(command: Command) -> Command {
         );
     let name = "kubelet.insecure-skip-verify";
     let command = switch(command, name, "Take any certificate from the kubelet.");
+    let help = "Open no file but below the folders that collectors and flags name, and start no program, where the kernel has Landlock; on unless --no-landlock.";
+    let command = switch(command, "landlock", help);
     command.mut_arg(name, |argument| argument.requires("kubelet.url").conflicts_with("kubelet.ca-file"))
 }
 

@@ -1,8 +1,9 @@
 //! The program itself: what ends it at the start, what it warns of, and the sockets that it is handed.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
 
@@ -86,4 +87,72 @@ fn a_unix_socket_of_systemd_is_served_on() {
 fn without_a_socket_of_systemd_the_program_says_so() {
     let said = failure(&["--web.systemd-socket"]);
     assert!(said.contains("--web.systemd-socket") && said.contains("handed over no sockets"), "{said}");
+}
+
+/// The program, served on a port that it says in its log.
+fn served(arguments: &[&str]) -> (Running, String) {
+    // Who may look into every process is not confined.
+    let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    let mut command = match is_root {
+        true => {
+            let mut command = Command::new("setpriv");
+            command.args(["--inh-caps=-sys_ptrace", "--bounding-set=-sys_ptrace", "--", PROGRAM]);
+            command
+        }
+        false => Command::new(PROGRAM),
+    };
+    let mut child = command
+        .args(["--web.listen-address=127.0.0.1:0"])
+        .args(arguments)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let serving =
+        log.find_map(|line| Some(line.unwrap().split_once("http://")?.1.split_once('/')?.0.to_owned()));
+    // What it says later must find somebody who reads it.
+    std::thread::spawn(move || log.for_each(drop));
+    (Running(child), serving.unwrap())
+}
+
+fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: agent\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_confined_program_reads_what_it_did_before_and_nothing_beside_it() {
+    let folder = std::env::temp_dir().join(format!("program-confined-{}", std::process::id()));
+    std::fs::create_dir_all(folder.join("named")).unwrap();
+    std::fs::create_dir_all(folder.join("beside")).unwrap();
+    std::fs::write(folder.join("named/a.prom"), "named 1\n").unwrap();
+    std::fs::write(folder.join("beside/b.prom"), "beside 1\n").unwrap();
+    std::os::unix::fs::symlink("../beside/b.prom", folder.join("named/b.prom")).unwrap();
+    let named = format!("--collector.textfile.directory={}", folder.join("named").display());
+    let families = |text: &str| -> Vec<String> {
+        let of_line = |line: &str| Some(line.strip_prefix("# TYPE ")?.split_once(' ')?.0.to_owned());
+        text.lines().filter_map(of_line).collect()
+    };
+    let (free, at_free) = served(&[&named, "--no-landlock"]);
+    let (confined, at_confined) = served(&[&named]);
+    let (before, after) = (get(&at_free, "/metrics"), get(&at_confined, "/metrics"));
+    assert!(before.contains("exporter_agent_landlock_enforced 0"));
+    assert!(before.contains("named 1") && before.contains("beside 1"), "{before}");
+    assert!(after.contains("named 1"), "{after}");
+    let mut expected = families(&before);
+    if after.contains("exporter_agent_landlock_enforced 1") {
+        expected.retain(|family| family != "beside");
+    } else {
+        println!("not confined here: the kernel has no Landlock");
+    }
+    assert_eq!(families(&after), expected);
+    for running in [&free, &confined] {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", running.0.id())).unwrap();
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        assert_eq!(core.split_whitespace().nth(4), Some("1"), "{core}");
+    }
+    std::fs::remove_dir_all(folder).unwrap();
 }
