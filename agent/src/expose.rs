@@ -5,6 +5,8 @@ mod flight;
 mod gzip;
 mod listen;
 mod negotiate;
+mod paced;
+mod places;
 mod pool;
 mod serve;
 pub mod text;

@@ -1,6 +1,7 @@
 //! Where connections come from: addresses, and sockets that systemd hands over.
 
 use std::io::{Error, Result};
+use std::net::IpAddr;
 
 use listenfd::ListenFd;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -74,10 +75,14 @@ impl Listener {
         .unwrap_or_default()
     }
 
-    pub(super) async fn accept(&self) -> Result<Box<dyn Io>> {
+    /// A connection, and from where it is.
+    pub(super) async fn accept(&self) -> Result<(Box<dyn Io>, Option<IpAddr>)> {
         Ok(match self {
-            Listener::Tcp(listener) => Box::new(listener.accept().await?.0),
-            Listener::Unix(listener) => Box::new(listener.accept().await?.0),
+            Listener::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                (Box::new(stream), Some(address.ip()))
+            }
+            Listener::Unix(listener) => (Box::new(listener.accept().await?.0), None),
         })
     }
 }

@@ -11,6 +11,8 @@ use tokio_rustls::TlsAcceptor;
 
 use super::answer::Exposition;
 use super::listen::{Io, Listener};
+use super::paced::Paced;
+use super::places::Places;
 
 /// A client that sends its request slower than this is cut off, and one that sends no further request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -36,12 +38,19 @@ async fn stuck(mut answers: mpsc::Receiver<Unsent>) {
 
 /// Serves on this listener until the program ends.
 pub async fn serve(listener: impl Into<Listener>, exposition: Arc<Exposition>) {
-    let listener = listener.into();
-    loop {
+    let (listener, places) = (listener.into(), Places::default());
+    while let Some(free) = places.free().await {
         match listener.accept().await {
-            Ok(stream) => {
-                tokio::spawn(connection(stream, exposition.clone()));
-            }
+            Ok((stream, address)) => match places.take(free, address) {
+                Some(place) => {
+                    let exposition = exposition.clone();
+                    tokio::spawn(async move {
+                        connection(stream, exposition).await;
+                        drop(place);
+                    });
+                }
+                None => tracing::debug!(?address, "too many connections of one address; this one is closed"),
+            },
             Err(error) => {
                 // Out of handles, most likely: accepting at once again would only spin.
                 tracing::warn!("accept: {error}");
@@ -52,6 +61,7 @@ pub async fn serve(listener: impl Into<Listener>, exposition: Arc<Exposition>) {
 }
 
 async fn connection(stream: Box<dyn Io>, exposition: Arc<Exposition>) {
+    let stream: Box<dyn Io> = Box::new(Paced::new(stream, READ_TIMEOUT));
     let tls = match exposition.web_config() {
         Some(web) => web.current().await.tls.clone(),
         None => None,
@@ -100,5 +110,106 @@ async fn http(stream: Box<dyn Io>, is_http2: bool, exposition: Arc<Exposition>) 
             tracing::debug!("connection: {error}");
         },
         () = stuck(answers) => tracing::debug!("a client that does not read is cut off"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::time::{Instant, sleep, timeout};
+
+    use super::*;
+    use crate::plan::{Overlay, Plan};
+    use crate::scrape::Scraper;
+    use crate::source::Paths;
+    use crate::telemetry::Telemetry;
+
+    /// How long the program holds a connection to a client that does this; its clock runs as fast as nobody has to wait.
+    async fn held<F: Future<Output = ()> + Send + 'static>(
+        client: impl FnOnce(DuplexStream) -> F,
+    ) -> Duration {
+        let telemetry = Arc::new(Telemetry::new().unwrap());
+        let plan = Plan::waiting(&Overlay::default());
+        let scraper = Scraper::new(Paths::default(), String::new(), 0, plan, telemetry.clone());
+        let exposition = Exposition::new(Arc::new(Mutex::new(scraper)), telemetry, "/metrics".to_owned(), 4);
+        // As little as a kernel may take from either side.
+        let (ours, theirs) = duplex(256);
+        let start = Instant::now();
+        tokio::spawn(client(theirs));
+        let served = connection(Box::new(ours), Arc::new(exposition));
+        timeout(Duration::from_secs(3600), served).await.expect("it is held for an hour");
+        start.elapsed()
+    }
+
+    async fn one_byte_a_second(mut stream: DuplexStream) {
+        while stream.read_u8().await.is_ok() {
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    const BOUND: Duration = Duration::from_secs(31);
+
+    #[tokio::test(start_paused = true)]
+    async fn who_sends_no_request_is_cut_off() {
+        let silent = held(async |stream| {
+            sleep(Duration::from_secs(3000)).await;
+            drop(stream);
+        });
+        assert!(silent.await <= BOUND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_sends_a_byte_a_second_is_cut_off() {
+        let slow = held(async |mut stream: DuplexStream| {
+            for byte in b"GET / HTTP/1.1\r\nhost: ".iter().chain(std::iter::repeat_n(&b'a', 3000)) {
+                if stream.write_u8(*byte).await.is_err() {
+                    return;
+                }
+                sleep(Duration::from_secs(1)).await;
+            }
+        });
+        assert!(slow.await <= BOUND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_a_byte_a_second_of_an_answer_is_cut_off() {
+        let slow = held(async |mut stream: DuplexStream| {
+            stream.write_all(b"GET /metrics/agent HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            one_byte_a_second(stream).await;
+        });
+        assert!(slow.await <= BOUND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_again_and_again_and_reads_a_byte_a_second_is_cut_off() {
+        let slow = held(async |stream: DuplexStream| {
+            let (mut read, mut write) = tokio::io::split(stream);
+            tokio::spawn(async move {
+                while write.write_all(b"GET /-/ready HTTP/1.1\r\nhost: a\r\n\r\n").await.is_ok() {}
+            });
+            while read.read_u8().await.is_ok() {
+                sleep(Duration::from_secs(1)).await;
+            }
+        });
+        assert!(slow.await <= BOUND * 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn headers_longer_than_any_that_is_meant_are_refused() {
+        let (say, said) = tokio::sync::oneshot::channel();
+        let long = held(async |stream: DuplexStream| {
+            let (mut read, mut write) = tokio::io::split(stream);
+            tokio::spawn(async move {
+                let _ = write.write_all(b"GET / HTTP/1.1\r\na: ").await;
+                while write.write_all(&[b'a'; 1024]).await.is_ok() {}
+            });
+            let mut answer = String::new();
+            let _ = read.read_to_string(&mut answer).await;
+            let _ = say.send(answer);
+        });
+        assert!(long.await <= BOUND);
+        assert!(said.await.unwrap().starts_with("HTTP/1.1 431"));
     }
 }
