@@ -11,18 +11,21 @@ const MOST: usize = 256;
 /// Those of one address, so that one client that forgets its connections leaves places to the others; more are closed.
 const MOST_OF_ONE: usize = 64;
 
+/// How many connections each address has.
+type Taken = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
 /// The places that there are.
 #[derive(Debug)]
 pub(super) struct Places {
     free: Arc<Semaphore>,
-    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    taken: Taken,
 }
 
 /// One that is taken, free again when dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     _permit: OwnedSemaphorePermit,
-    of: Option<(IpAddr, Arc<Mutex<HashMap<IpAddr, usize>>>)>,
+    of: Option<(IpAddr, Taken)>,
 }
 
 impl Default for Places {
