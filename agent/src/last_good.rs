@@ -49,16 +49,16 @@ pub enum LoadError {
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// It does not begin as such a file does.
-    #[error("not a last good configuration: {0}")]
-    Header(String),
+    #[error("not a last good configuration")]
+    Header,
     /// Another version of the agent wrote it.
     #[error("format {0}, this version reads {FORMATS}; a newer agent wrote it")]
     Format(u32),
     /// It is not what was written.
     #[error("its checksum does not hold: it was cut or changed after it was written")]
     Checksum,
-    /// It is what was written, and still means nothing here.
-    #[error("{0}")]
+    /// It is what was written, and still means nothing here. What is there is not said: it may be a key.
+    #[error("line {}, column {}: not what this version writes", .0.line(), .0.column())]
     Content(serde_json::Error),
 }
 
@@ -172,7 +172,7 @@ pub fn decode(bytes: &[u8]) -> Result<InForce, DecodeError> {
     }
     let newline = bytes.iter().position(|byte| *byte == b'\n');
     let (first, content) = newline.map_or((bytes, &[][..]), |at| (&bytes[..at], &bytes[at + 1..]));
-    let not_one = |error: serde_json::Error| DecodeError::Header(error.to_string());
+    let not_one = |_| DecodeError::Header;
     match serde_json::from_slice::<Any>(first).map_err(not_one)?.format {
         1 => {
             let stored: First = serde_json::from_slice(bytes).map_err(DecodeError::Content)?;
@@ -261,7 +261,8 @@ mod tests {
         check(&whole.replace("\"term\":7", "\"term\":8"), "its checksum does not hold");
         check(&whole.replace("\"format\":2", "\"format\":3"), "format 3, this version reads 1 and 2");
         check("", "not a last good configuration");
-        check("{\"format\":1}\n", "missing field `inForce`");
+        check("{\"format\":1}\n", "line 1, column 12: not what this version writes");
+        check("{\"format\":1,\"inForce\":\"a key\"}", "not what this version writes");
     }
 
     #[test]

@@ -27,6 +27,8 @@ mod node_exporter;
 mod profile;
 #[path = "agent/program.rs"]
 mod program;
+#[path = "agent/secrets.rs"]
+mod secrets;
 #[path = "agent/stream.rs"]
 mod stream;
 #[path = "agent/web_config.rs"]

@@ -21,6 +21,8 @@ mod reconcile;
 mod report;
 #[path = "operator/run.rs"]
 mod run;
+#[path = "operator/secrets.rs"]
+mod secrets;
 #[path = "operator/validate.rs"]
 mod validate;
 #[path = "operator/write.rs"]
