@@ -1,5 +1,6 @@
 //! Requests to answers: paths, who may ask, limits, compression.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -27,6 +28,8 @@ pub struct Exposition {
     telemetry: Arc<Telemetry>,
     answers: Flights<Asked, Result<Bytes, SelectionError>>,
     pool: Pool,
+    /// How long the last answer of each part was, as it is and packed.
+    lengths: [[AtomicUsize; 2]; Part::COUNT],
     gzip: Mutex<Gzip>,
     requests: Arc<Semaphore>,
     telemetry_path: String,
@@ -66,6 +69,7 @@ impl Exposition {
             telemetry,
             answers: Flights::default(),
             pool: Pool::default(),
+            lengths: Default::default(),
             gzip: Mutex::default(),
             requests: Arc::new(Semaphore::new(most)),
             telemetry_path,
@@ -163,7 +167,8 @@ impl Exposition {
     }
 
     fn scrape(&self, (part, selection, format, encoding): Asked) -> Result<Bytes, SelectionError> {
-        let mut out = self.pool.take();
+        let length = &self.lengths[part as usize][usize::from(encoding == Encoding::Gzip)];
+        let mut out = self.pool.take(length.load(Ordering::Relaxed));
         let mut scraper = self.scraper.lock().unwrap_or_else(PoisonError::into_inner);
         let result = match encoding {
             Encoding::Identity => scraper.scrape_selected(part, selection, format, &mut out),
@@ -177,7 +182,10 @@ impl Exposition {
         };
         drop(scraper);
         match result {
-            Ok(()) => Ok(self.pool.lend(out)),
+            Ok(()) => {
+                length.store(out.len(), Ordering::Relaxed);
+                Ok(self.pool.lend(out))
+            }
             Err(error) => {
                 self.pool.give_back(out);
                 Err(error)

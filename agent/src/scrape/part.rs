@@ -18,6 +18,9 @@ pub enum Part {
 }
 
 impl Part {
+    /// How many there are.
+    pub(crate) const COUNT: usize = Part::Agent as usize + 1;
+
     pub(super) fn has_node(self) -> bool {
         matches!(self, Part::All | Part::Node)
     }

@@ -9,6 +9,7 @@ mod still;
 mod watch;
 
 use std::collections::{HashMap, VecDeque};
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -115,6 +116,9 @@ pub struct CgroupTree {
     /// The cgroup below which the kubelet has its own: empty for the root.
     above: String,
     version: Version,
+    /// Whether a cgroup's memory is also that of the cgroups above it: always on v2, and on v1 since Linux 5.11, before
+    /// where somebody chose it (Documentation/admin-guide/cgroup-v1/memory.rst, 6).
+    is_memory_nested: bool,
     slots: Vec<Option<Cgroup>>,
     free: Vec<usize>,
     by_path: HashMap<String, usize>,
@@ -172,12 +176,16 @@ impl CgroupTree {
                 first.unwrap_or_else(|| mount.join("memory"))
             }
         };
+        let is_nested =
+            || fs::read(directories.join("memory.use_hierarchy")).is_ok_and(|text| text == b"1\n");
+        let is_memory_nested = version == Version::V2 || is_nested();
         let above = paths.cgroup_root.as_deref().unwrap_or_default().trim_matches('/').to_owned();
         CgroupTree {
             mount,
             directories,
             above: if above.is_empty() { above } else { format!("/{above}") },
             version,
+            is_memory_nested,
             slots: Vec::new(),
             free: Vec::new(),
             by_path: HashMap::new(),

@@ -18,12 +18,12 @@ macro_rules! cgroup_files {
             pub(super) const COUNT: usize = Self::ALL.len();
 
             /// Its name in the folder of a cgroup.
-            pub(super) fn name(self) -> &'static str {
+            pub fn name(self) -> &'static str {
                 self.place().1
             }
 
             /// Whether it says what is fixed until somebody changes it, so that not every scrape reads it.
-            pub(super) fn is_fixed(self) -> bool {
+            pub fn is_fixed(self) -> bool {
                 use CgroupFile::*;
                 matches!(
                     self,
@@ -51,18 +51,39 @@ macro_rules! cgroup_files {
                 match (version, self) {
                     (
                         Version::V1,
-                        CpuacctUsage | CpuacctStat | CpuStat | PidsCurrent | MemoryOomControl | BlkioServiceBytes
-                        | BlkioServiced,
+                        CpuacctUsage | CpuacctStat | CpuStat | PidsCurrent | Processes | MemoryOomControl
+                        | BlkioServiceBytes | BlkioServiced,
                     ) => &[CpuacctUsage],
+                    // Two collectors look at it, which is no reason to read it twice.
+                    (Version::V1, CpuCfsQuota) => &[CpuCfsQuota],
+                    (Version::V2, CpuMax) => &[CpuMax],
                     (Version::V1, MemoryUsage) => &[MemoryUsage],
                     (Version::V1, MemoryStat | MemoryMaxUsage | MemoryFailcnt | MemoryKmemUsage) => {
                         &[CpuacctUsage, MemoryUsage]
                     }
-                    (Version::V2, CpuStat | PidsCurrent | MemoryEvents) => &[CpuStat],
+                    (Version::V2, CpuStat | PidsCurrent | Processes | MemoryEvents) => &[CpuStat],
                     (Version::V2, MemoryCurrent) => &[MemoryCurrent],
                     (Version::V2, MemoryStat | MemoryPeak | MemorySwapCurrent) => &[CpuStat, MemoryCurrent],
                     _ => &[],
                 }
+            }
+
+            /// Of a file that others are told by, what has to be looked at of the pod to know whether it has changed in any of
+            /// its containers; nothing where the pod does not tell.
+            pub(super) fn signs_of_pod(self, version: Version) -> &'static [CgroupFile] {
+                use CgroupFile::*;
+                match (version, self) {
+                    (Version::V1, CpuacctUsage) => &[CpuacctUsage],
+                    (Version::V1, MemoryUsage) => &[CpuacctUsage, MemoryUsage],
+                    (Version::V2, CpuStat) => &[CpuStat],
+                    (Version::V2, MemoryCurrent) => &[CpuStat, MemoryCurrent],
+                    _ => &[],
+                }
+            }
+
+            /// Whether nobody but its own processes can change it, by running.
+            pub(super) fn is_cpu_time(self) -> bool {
+                matches!(self, CgroupFile::CpuacctStat | CgroupFile::CpuStat)
             }
 
             fn place(self) -> (&'static str, &'static str) {

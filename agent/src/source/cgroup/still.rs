@@ -1,9 +1,9 @@
 //! What is not read again for a while of a cgroup that stands still: it used no CPU time, so that its processes have changed
-//! nothing.
+//! nothing. Of the containers of a pod that stands still, not even that is read.
 
 use std::time::{Duration, Instant};
 
-use super::{Cgroup, CgroupFile, CgroupTree, ReadError};
+use super::{Cgroup, CgroupFile, CgroupKind, CgroupTree, ReadError};
 use crate::source::recent::due;
 
 /// For so long after the last CPU time was used something may still change: a period of a quota ends (at most a second,
@@ -23,9 +23,11 @@ pub(super) struct Still {
 struct Sign {
     file: CgroupFile,
     text: Vec<u8>,
-    /// When it was last read, and since when it has been as it is.
+    /// When it was last read or known to be as it was, and since when it has been so.
     read: Instant,
     since: Instant,
+    /// When it is to be read whatever the pod tells.
+    due: Instant,
 }
 
 /// A file that was read while its signs stood still.
@@ -44,12 +46,13 @@ impl Still {
     }
 
     /// Takes up a sign as it was just read.
-    fn note(&mut self, file: CgroupFile, now: Instant, text: &[u8]) {
+    fn note(&mut self, slot: usize, file: CgroupFile, now: Instant, text: &[u8]) {
         let Some(sign) = self.signs.iter_mut().find(|sign| sign.file == file) else {
-            self.signs.push(Sign { file, text: text.to_vec(), read: now, since: now });
+            let due = due(now, slot, true);
+            self.signs.push(Sign { file, text: text.to_vec(), read: now, since: now, due });
             return;
         };
-        sign.read = now;
+        (sign.read, sign.due) = (now, due(now, slot, false));
         if sign.text != text {
             sign.since = now;
             sign.text.clear();
@@ -66,10 +69,18 @@ impl Still {
         settled
     }
 
+    /// Takes a sign for what it was, where all that could move it has been as it is from some time on before it was read;
+    /// tells whether that is so.
+    fn keep_sign(&mut self, file: CgroupFile, settled: Instant, now: Instant) -> bool {
+        let sign = self.signs.iter_mut().find(|sign| sign.file == file);
+        let sign = sign.filter(|sign| sign.read >= settled && now < sign.due);
+        sign.map(|sign| sign.read = now).is_some()
+    }
+
     /// The text of a file, where nothing tells that it has changed.
     fn get(&self, file: CgroupFile, settled: Instant, now: Instant) -> Option<&Vec<u8>> {
         let kept = self.kept.iter().find(|kept| kept.file == file)?;
-        (kept.read >= settled && now < kept.due).then_some(&kept.text)
+        (kept.read >= settled && (now < kept.due || file.is_cpu_time())).then_some(&kept.text)
     }
 
     /// Keeps what was just read.
@@ -100,11 +111,12 @@ impl CgroupTree {
             return self.read_now(slot, file, buffer);
         }
         for sign in signs {
-            if self.cgroup(slot)?.still.sign(*sign, now).is_some() {
+            let is_known = self.cgroup(slot)?.still.sign(*sign, now).is_some();
+            if is_known || self.is_as_its_pod(slot, *sign, buffer) {
                 continue;
             }
-            match self.read_now(slot, *sign, buffer) {
-                Ok(()) => self.cgroup(slot)?.still.note(*sign, now, buffer),
+            match self.read_sign(slot, *sign, buffer) {
+                Ok(()) => {}
                 Err(error) if *sign == file || error == ReadError::Gone => return Err(error),
                 // Then nothing tells whether the file has changed.
                 Err(_) => {}
@@ -126,6 +138,33 @@ impl CgroupTree {
             self.cgroup(slot)?.still.keep(slot, file, now, buffer);
         }
         Ok(())
+    }
+
+    /// Reads a sign, unless that was done at this time.
+    fn read_sign(&mut self, slot: usize, sign: CgroupFile, buffer: &mut Vec<u8>) -> Result<(), ReadError> {
+        let now = self.now;
+        if self.cgroup(slot)?.still.sign(sign, now).is_some() {
+            return Ok(());
+        }
+        self.read_now(slot, sign, buffer)?;
+        self.cgroup(slot)?.still.note(slot, sign, now, buffer);
+        Ok(())
+    }
+
+    /// Whether a sign of a container need not be read, since those of its pod, which are read first, have not moved: a pod
+    /// counts what its containers count. One of them cannot take the memory that another gives without CPU time.
+    fn is_as_its_pod(&mut self, slot: usize, sign: CgroupFile, buffer: &mut Vec<u8>) -> bool {
+        let Ok(Cgroup { kind: CgroupKind::Container { pod, .. }, .. }) = self.cgroup(slot) else {
+            return false;
+        };
+        let (pod, now, signs) = (*pod, self.now, sign.signs_of_pod(self.version));
+        let is_counted = !signs.is_empty() && (self.is_memory_nested || signs == [sign]);
+        if !is_counted || signs.iter().any(|sign| self.read_sign(pod, *sign, buffer).is_err()) {
+            return false;
+        }
+        let settled = self.cgroup(pod).ok().and_then(|pod| pod.still.settled(signs, now));
+        let Some((settled, own)) = settled.zip(self.cgroup(slot).ok()) else { return false };
+        own.still.keep_sign(sign, settled, now)
     }
 
     fn cgroup(&mut self, slot: usize) -> Result<&mut Cgroup, ReadError> {

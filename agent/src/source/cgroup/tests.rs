@@ -1,7 +1,5 @@
 //! The tree follows what comes and goes below it.
 
-use std::fs;
-
 use super::follow::TOLD_AFTER_END;
 use super::*;
 
@@ -299,12 +297,14 @@ fn what_is_fixed_is_looked_at_within_a_minute_and_of_a_new_cgroup_each_time() {
     assert_eq!(fixed.get(slot, other, minute), None, "another cgroup has this slot now");
 }
 
-/// A pod whose files are written to as the test goes on.
+/// A pod whose files are written to as the test goes on, or one with a container.
 struct StillPod {
     node: Node,
     tree: CgroupTree,
     slot: usize,
     began: Instant,
+    /// The cgroup that is written to.
+    written: String,
 }
 
 /// What of the pod is written to; by its controller and name on v1, and its name on v2.
@@ -316,28 +316,42 @@ const THREADS: What = (("pids", "pids.current"), "pids.current");
 
 impl StillPod {
     fn new(name: &str, version: Version) -> Self {
+        Self::with(name, version, "poda")
+    }
+
+    /// Reads and writes the cgroup at this path.
+    fn with(name: &str, version: Version, cgroup: &str) -> Self {
         let node = Node::new(&format!("{name}-{version:?}"));
         if version == Version::V1 {
             fs::remove_file(node.0.join("fs/cgroup/cgroup.controllers")).unwrap();
             for controller in ["cpuacct", "memory", "pids"] {
-                fs::create_dir_all(node.0.join("fs/cgroup").join(controller).join("kubepods/poda")).unwrap();
+                let folder = node.0.join("fs/cgroup").join(controller).join("kubepods").join(cgroup);
+                fs::create_dir_all(folder).unwrap();
             }
+            fs::write(node.0.join("fs/cgroup/memory/memory.use_hierarchy"), "1\n").unwrap();
         } else {
-            node.add("poda");
+            node.add(cgroup);
         }
         let tree = node.tree();
         assert_eq!(tree.version(), version);
-        let slot = tree.iter().find(|(_, c)| c.path == "/kubepods/poda").unwrap().0;
-        let mut it = StillPod { node, tree, slot, began: Instant::now() };
+        let slot = tree.iter().find(|(_, c)| c.path == format!("/kubepods/{cgroup}")).unwrap().0;
+        let mut it = StillPod { node, tree, slot, began: Instant::now(), written: cgroup.to_owned() };
         [CPU, USAGE, MEMORY, THREADS].into_iter().for_each(|what| it.write(what, 1));
         it
+    }
+
+    /// Writes to its pod.
+    fn write_pod(&mut self, what: What, n: u64) {
+        let own = std::mem::replace(&mut self.written, "poda".to_owned());
+        self.write(what, n);
+        self.written = own;
     }
 
     fn path(&self, ((controller, v1), v2): What) -> PathBuf {
         let mount = self.node.0.join("fs/cgroup");
         match self.tree.version() {
-            Version::V1 => mount.join(controller).join("kubepods/poda").join(v1),
-            Version::V2 => mount.join("kubepods/poda").join(v2),
+            Version::V1 => mount.join(controller).join("kubepods").join(&self.written).join(v1),
+            Version::V2 => mount.join("kubepods").join(&self.written).join(v2),
         }
     }
 
@@ -388,6 +402,37 @@ fn memory_that_others_take_from_a_cgroup_shows_at_once() {
         pod.write(USAGE, 2);
         assert_eq!(pod.at(7), [2, 1]);
     }
+}
+
+#[test]
+fn what_tells_of_a_container_is_not_read_while_its_pod_stands_still_and_a_minute_has_not_passed() {
+    for version in [Version::V1, Version::V2] {
+        let mut of = StillPod::with("nested", version, &format!("poda/{}", container(1)));
+        [CPU, USAGE].into_iter().for_each(|what| of.write_pod(what, 1));
+        let _ = (of.at(0), of.at(6), of.at(12));
+        // Which no kernel does: the pod's would move as well.
+        [CPU, USAGE, MEMORY, THREADS].into_iter().for_each(|what| of.write(what, 2));
+        assert_eq!(of.at(13), [1, 1]);
+        of.write_pod(USAGE, 2);
+        assert_eq!(of.at(14), [2, 1], "its memory has moved");
+        of.write_pod(CPU, 2);
+        assert_eq!(of.at(15), [2, 2], "it has used CPU time");
+        let _ = (of.at(21), of.at(27));
+        [CPU, USAGE, MEMORY, THREADS].into_iter().for_each(|what| of.write(what, 3));
+        assert_eq!(of.at(28), [2, 2]);
+        assert_eq!(of.at(88), [3, 3], "a minute has passed");
+    }
+}
+
+#[test]
+fn where_memory_of_a_container_is_not_its_pods_its_own_is_looked_at() {
+    let mut of = StillPod::with("flat", Version::V1, &format!("poda/{}", container(1)));
+    fs::remove_file(of.node.0.join("fs/cgroup/memory/memory.use_hierarchy")).unwrap();
+    of.tree = of.node.tree();
+    [CPU, USAGE].into_iter().for_each(|what| of.write_pod(what, 1));
+    let _ = (of.at(0), of.at(6), of.at(12));
+    [USAGE, MEMORY].into_iter().for_each(|what| of.write(what, 2));
+    assert_eq!(of.at(13), [2, 1]);
 }
 
 #[test]
