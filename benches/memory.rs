@@ -20,7 +20,7 @@ fn main() -> Result<()> {
         return child(pods.parse()?);
     }
     let mut none = 0.0;
-    println!("| pods | resident | more than with none | each |\n|---|---|---|---|");
+    println!("| pods | resident | more than with none | each | |\n|---|---|---|---|---|");
     for pods in PODS {
         let output = Command::new(std::env::current_exe()?).env(OF, pods.to_string()).output()?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -28,8 +28,9 @@ fn main() -> Result<()> {
         if pods == 0 {
             none = resident;
         }
-        let (more, stars) = (resident - none, "#".repeat(resident.round() as usize));
-        println!("| {pods} | {resident:.1} MB | {more:.1} MB | {:.0} kB | {stars}", more * 1e3 / pods as f64);
+        let (more, bar) = (resident - none, "#".repeat((2.0 * resident).round() as usize));
+        let each = if pods == 0 { String::new() } else { format!("{:.0} kB", more * 1e3 / pods as f64) };
+        println!("| {pods} | {resident:.1} MB | {more:.1} MB | {each} | `{bar}` |");
     }
     Ok(())
 }

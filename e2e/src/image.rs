@@ -22,6 +22,8 @@ pub struct Image<'a> {
     pub folder: &'a str,
     /// The arguments when a pod gives none.
     pub arguments: &'a [&'a str],
+    /// What it finds in its environment, as `NAME=value`.
+    pub environment: &'a [&'a str],
     /// What it says of itself, as keys and values.
     pub labels: &'a [(&'a str, &'a str)],
 }
@@ -45,7 +47,13 @@ impl Image<'_> {
         let config = serde_json::to_vec(&json!({
             "architecture": architecture(),
             "os": "linux",
-            "config": {"Entrypoint": [place], "Cmd": self.arguments, "User": USER, "Labels": labels},
+            "config": {
+                "Entrypoint": [place],
+                "Cmd": self.arguments,
+                "Env": self.environment,
+                "User": USER,
+                "Labels": labels,
+            },
             "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{layer_hash}")]},
         }))?;
         let (config_file, layer_file) =
@@ -104,6 +112,7 @@ mod tests {
             program: &program,
             folder: "/",
             arguments: &["pause"],
+            environment: &["A=1"],
             labels: &[("org.opencontainers.image.revision", "abc")],
         };
         let tars = ["a.tar", "b.tar"].map(|name| {
@@ -122,6 +131,7 @@ mod tests {
         let expected = json!({
             "Entrypoint": ["/program"],
             "Cmd": ["pause"],
+            "Env": ["A=1"],
             "User": "65532:65532",
             "Labels": {"org.opencontainers.image.revision": "abc"},
         });

@@ -114,6 +114,7 @@ impl Part {
             program: &self.program(program)?,
             folder: "/bin",
             arguments: &[],
+            environment: &[],
             labels: &[],
         }
         .write(&tar)?;

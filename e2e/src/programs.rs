@@ -16,24 +16,27 @@ pub struct Program {
     /// The reference of its image.
     pub image: &'static str,
     arguments: &'static [&'static str],
+    environment: &'static [&'static str],
+}
+
+impl Program {
+    const fn new(package: &'static str, name: &'static str, image: &'static str) -> Self {
+        Program { package, name, image, arguments: &[], environment: &[] }
+    }
 }
 
 /// The operator.
-pub const OPERATOR: Program = Program {
-    package: "operator",
-    name: "exporter-operator",
-    image: "local/exporter-operator:dev",
-    arguments: &[],
+pub const OPERATOR: Program = Program::new("operator", "exporter-operator", "local/exporter-operator:dev");
+/// The agent. Each of its few threads would have a heap of its own, and in each of them stays free what it once needed.
+pub const AGENT: Program = Program {
+    environment: &["MALLOC_ARENA_MAX=2"],
+    ..Program::new("agent", "exporter-agent", "local/exporter-agent:dev")
 };
-/// The agent.
-pub const AGENT: Program =
-    Program { package: "agent", name: "exporter-agent", image: "local/exporter-agent:dev", arguments: &[] };
 /// What sample pods do. Without arguments it waits, so that it serves as the sandbox of every pod too.
 pub const WORKLOAD: Program =
-    Program { package: "workload", name: "workload", image: "local/workload:dev", arguments: &["pause"] };
+    Program { arguments: &["pause"], ..Program::new("workload", "workload", "local/workload:dev") };
 /// What measures a scrape where the files of a node are.
-pub const ON_NODE: Program =
-    Program { package: "benches", name: "on-node", image: "local/on-node:dev", arguments: &[] };
+pub const ON_NODE: Program = Program::new("benches", "on-node", "local/on-node:dev");
 
 /// The version of everything here.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -121,8 +124,8 @@ fn write(program: &Program, path: &Path, reference: &str, revision: &str, to: &P
         ("org.opencontainers.image.revision", revision),
         ("org.opencontainers.image.licenses", env!("CARGO_PKG_LICENSE")),
     ];
-    let arguments = program.arguments;
-    let image = Image { reference, program: &stripped, folder: "/", arguments, labels: &labels };
+    let Program { arguments, environment, .. } = *program;
+    let image = Image { reference, program: &stripped, folder: "/", arguments, environment, labels: &labels };
     let written = strip(path, &stripped).and_then(|()| image.write(to));
     let _ = std::fs::remove_dir_all(&folder);
     written
