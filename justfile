@@ -36,6 +36,10 @@ images *ARGS:
 deb *ARGS:
     cargo deb {{ARGS}}
 
+# What both programs are built from, as CycloneDX lists.
+sbom *ARGS:
+    cargo run -q -p e2e --bin sbom -- {{ARGS}}
+
 # What it costs, as ratios.
 bench *ARGS:
     cargo bench -p benches {{ARGS}}

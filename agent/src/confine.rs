@@ -123,7 +123,12 @@ fn read_only(flags: &Flags) -> BTreeSet<PathBuf> {
     let web = flags.web_config.as_deref().and_then(|file| std::fs::read_to_string(file).ok());
     let web = web.iter().flat_map(|text| text.split(|c: char| c.is_whitespace() || "'\",[]{}".contains(c)));
     let named = flags.named.iter().map(String::as_str).chain(web.filter(|word| word.starts_with('/')));
-    let named = named.map(str::to_owned).filter_map(|value| patiently(move || around(&value)));
+    // Most values are no path, and whoever names a file without a folder is in its folder.
+    let look = |value: String| match value.contains('/') {
+        true => patiently(move || around(&value)),
+        false => Some(around(&value)),
+    };
+    let named = named.map(str::to_owned).filter_map(look);
     node.into_iter().chain(below_root).chain(own).chain(named.flatten()).collect()
 }
 

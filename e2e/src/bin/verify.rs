@@ -23,12 +23,11 @@ const TIERS: &[Tier] = &[
     ("chart", chart),
     ("debian", debian),
     ("power-cut", power_cut),
+    ("seccomp", seccomp),
     ("deny", deny),
+    ("sbom", sbom),
     ("e2e", e2e),
 ];
-
-/// The version that is installed when no other is there; `deny.toml` is written for it.
-const CARGO_DENY: &str = "0.20.2";
 
 fn main() -> ExitCode {
     let asked: Vec<String> = std::env::args().skip(1).collect();
@@ -119,6 +118,12 @@ fn debian() -> Result<()> {
     Ok(())
 }
 
+/// What the agent measures under the profile of system calls.
+fn seccomp() -> Result<()> {
+    println!("{}", e2e::seccomp::check()?);
+    Ok(())
+}
+
 /// What a loss of power leaves of the last good configuration; `power-cut` alone cuts more often.
 fn power_cut() -> Result<()> {
     if !rustix::process::geteuid().is_root() {
@@ -129,16 +134,27 @@ fn power_cut() -> Result<()> {
     Ok(())
 }
 
-/// Licences, sources and banned crates. Advisories need their database, which CI machines may not reach.
+/// Licences, sources and banned crates; and advisories, where their database can be reached.
 fn deny() -> Result<()> {
-    let tools = e2e::parts::cache()?.join("..").join("tools").join(format!("cargo-deny-{CARGO_DENY}"));
-    let program = tools.join("bin/cargo-deny");
-    if !program.is_file() {
-        println!("installing cargo-deny {CARGO_DENY} (about 5 min the first time)");
-        let folder = tools.to_string_lossy();
-        cargo(&["install", "cargo-deny", "--version", CARGO_DENY, "--locked", "--quiet", "--root", &folder])?;
+    let program = e2e::tools::CARGO_DENY.ensure()?;
+    run(Command::new(&program).args(["--log-level", "error", "check", "bans", "licenses", "sources"]))?;
+    let fetched = Command::new(&program).current_dir(root()).args(["fetch", "db"]).output()?;
+    if fetched.status.success() {
+        return run(Command::new(program).args(["--log-level", "error", "check", "advisories"]));
     }
-    run(Command::new(program).args(["--log-level", "error", "check", "bans", "licenses", "sources"]))
+    let said = String::from_utf8_lossy(&fetched.stderr).trim().replace('\n', "\n    ");
+    println!(
+        "ADVISORIES NOT CHECKED: their database, https://github.com/rustsec/advisory-db, cannot be fetched:\n    {said}"
+    );
+    println!("set ADVISORIES_REQUIRED where it can be, so that this fails");
+    ensure!(std::env::var_os("ADVISORIES_REQUIRED").is_none(), "the advisories were not checked");
+    Ok(())
+}
+
+/// What both programs are built from, as lists for whoever has to look for a crate in them.
+fn sbom() -> Result<()> {
+    println!("{}", e2e::sbom::check()?);
+    Ok(())
 }
 
 fn goldens(folder: &Path) -> Result<Vec<PathBuf>> {
