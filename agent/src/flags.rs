@@ -17,6 +17,7 @@ use crate::compare::{self, command::Comparison};
 use crate::log::LogFormat;
 use crate::plan::Overlay;
 use crate::prepare_last_good::{self, Preparation};
+use crate::reach::Reach;
 use crate::source::Paths;
 use crate::source::file::HandleBudget;
 use crate::source::kubelet::{Kubelet, KubeletOptions};
@@ -45,8 +46,8 @@ pub struct Flags {
     pub paths: Paths,
     /// `--node-name`
     pub node: String,
-    /// `--operator`
-    pub operators: Vec<String>,
+    /// `--operator` and what belongs to it
+    pub operator: Reach,
     /// `--last-good`
     pub last_good: Option<PathBuf>,
     /// `--default-after`
@@ -145,6 +146,13 @@ fn from_matches(matches: &ArgMatches) -> Result<Flags, String> {
         None => rustix::system::uname().nodename().to_string_lossy().into_owned(),
     };
     let mut warnings: Vec<String> = unused::warnings(matches).collect();
+    let operator = Reach {
+        addresses: all("operator"),
+        ca_file: text("operator.ca-file").map(Into::into),
+        server_name: text("operator.server-name"),
+        token_file: text("operator.token-file").map(Into::into),
+    };
+    operator.check()?;
     Ok(Flags {
         listen: all("web.listen-address").into_iter().map(listen_address).collect::<Result<_, _>>()?,
         systemd_socket: is_on("web.systemd-socket"),
@@ -174,7 +182,7 @@ fn from_matches(matches: &ArgMatches) -> Result<Flags, String> {
             shared: Arc::default(),
         },
         node,
-        operators: all("operator"),
+        operator,
         last_good: text("last-good").map(Into::into),
         default_after: matches.get_one::<Duration>("default-after").copied(),
         config: text("config").map(Into::into),

@@ -24,6 +24,7 @@ pub mod oom_kills;
 pub mod option;
 pub mod pods;
 pub mod process_groups;
+pub mod reach;
 pub mod rights;
 pub mod sample;
 pub mod scrape;

@@ -97,7 +97,7 @@ async fn run(flags: Flags, confinement: Confinement) -> anyhow::Result<()> {
         config.use_file(path)?;
         let (config, path) = (config.clone(), path.clone());
         tokio::spawn(async move { config.watch_file(path).await });
-    } else if flags.operators.is_empty() {
+    } else if flags.operator.addresses.is_empty() {
         config.use_default();
     } else {
         let verdicts = config.use_last_good(&flags.node);
@@ -105,7 +105,7 @@ async fn run(flags: Flags, confinement: Confinement) -> anyhow::Result<()> {
             tokio::spawn(config.clone().default_after(wait));
         }
         let subscription = Subscription {
-            addresses: flags.operators.clone(),
+            reach: flags.operator.clone(),
             node: flags.node.clone(),
             config,
             telemetry: telemetry.clone(),
@@ -119,6 +119,9 @@ async fn run(flags: Flags, confinement: Confinement) -> anyhow::Result<()> {
         tracing::warn!(
             "--kubelet.insecure-skip-verify: whoever answers at the kubelet's address is believed"
         );
+    }
+    for address in flags.operator.addresses.iter().filter(|it| it.starts_with("http://")) {
+        tracing::warn!("--operator={address}: whoever answers at this address is followed");
     }
     if let Some(kubelet) = kubelet.clone() {
         tokio::spawn(follow_stats::run(scraper.clone(), kubelet, telemetry.clone(), health.clone()));

@@ -6,20 +6,22 @@ use std::time::Duration;
 
 use protocol::proto::agent_config_client::AgentConfigClient;
 use protocol::proto::{self, agent_message, operator_message};
-use protocol::{Digest, Finding, Hello, MAX_MESSAGE_BYTES, PROTOCOL, Refusal, Report, Snapshot, Verdicts};
+use protocol::{
+    Digest, Finding, Hello, MAX_MESSAGE_BYTES, PROTOCOL, Refusal, Report, Snapshot, Token, Verdicts,
+};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
 
 use crate::collector::capabilities;
 use crate::config::Config;
 use crate::health::Health;
+use crate::reach::{self, Reach, ReachError};
 use crate::telemetry::Telemetry;
 
 /// How to reach the operator and what to say there.
 pub struct Subscription {
-    /// `--operator`: tried in turn.
-    pub addresses: Vec<String>,
+    /// `--operator` and what belongs to it.
+    pub reach: Reach,
     /// `--node-name`
     pub node: String,
     /// Where snapshots go.
@@ -34,7 +36,7 @@ pub struct Subscription {
 #[derive(Debug, thiserror::Error)]
 enum StreamError {
     #[error(transparent)]
-    Transport(#[from] tonic::transport::Error),
+    Reach(#[from] ReachError),
     #[error("{}: {}", .0.code(), .0.message())]
     Status(Box<tonic::Status>),
     #[error("{0}")]
@@ -49,10 +51,8 @@ impl From<tonic::Status> for StreamError {
     }
 }
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A half-open connection is found within the sum of both.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a newer token is looked for; the kubelet renews it when a fifth of its life is left.
+const TOKEN_LOOK: Duration = Duration::from_secs(10);
 /// How long an operator that is not followed has to hear why.
 const PARTING: Duration = Duration::from_secs(1);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
@@ -63,7 +63,7 @@ impl Subscription {
         let mut failures = 0u32;
         let mut last_error = String::new();
         loop {
-            for address in &self.addresses {
+            for address in &self.reach.addresses {
                 let Err(error) = self.follow(address, &mut verdicts, &mut failures).await;
                 // Behind one address there may be several operators, and the next try may meet the leader.
                 if matches!(&error, StreamError::Status(s) if s.code() == tonic::Code::FailedPrecondition) {
@@ -88,13 +88,8 @@ impl Subscription {
         verdicts: &mut Option<Verdicts>,
         failures: &mut u32,
     ) -> Result<std::convert::Infallible, StreamError> {
-        let channel = Endpoint::from_shared(address.to_owned())?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .keep_alive_while_idle(true)
-            .connect()
-            .await?;
+        let mut token = self.reach.token()?;
+        let channel = self.reach.connect(address).await?;
         let mut client = AgentConfigClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         // Two: the hello, and the report on the snapshot that was already had. From then on each waits for its turn.
         let (say, said) = mpsc::channel(2);
@@ -108,7 +103,12 @@ impl Subscription {
             digest: verdicts.as_ref().map(|v| v.digest.clone()).unwrap_or_default(),
         };
         send(&say, agent_message::Message::Hello(hello.into())).await?;
-        let mut stream = client.subscribe(ReceiverStream::new(said)).await?.into_inner();
+        let mut call = tonic::Request::new(ReceiverStream::new(said));
+        if let Some(shown) = token.as_ref().and_then(reach::header) {
+            call.metadata_mut().insert("authorization", shown);
+        }
+        let mut stream = client.subscribe(call).await?.into_inner();
+        let mut looks = tokio::time::interval(TOKEN_LOOK);
         let mut health = self.health.subscribe();
         let mut is_followed = false;
         loop {
@@ -116,6 +116,10 @@ impl Subscription {
                 message = stream.message() => message?.ok_or(StreamError::Closed)?,
                 Ok(()) = health.changed(), if is_followed => {
                     say_health(&say, &mut health).await?;
+                    continue;
+                }
+                _ = looks.tick(), if is_followed && token.is_some() => {
+                    self.renew(&mut token, &say).await?;
                     continue;
                 }
             };
@@ -144,8 +148,29 @@ impl Subscription {
                     }
                     report(&say, answer).await?;
                 }
-                // A kind of message that a newer operator has.
-                None => {}
+                // A kind of message that a newer operator has, or an answer to nothing that was asked.
+                Some(operator_message::Message::AccessAnswer(_)) | None => {}
+            }
+        }
+    }
+
+    /// Shows the token that the kubelet has renewed.
+    async fn renew(
+        &self,
+        shown: &mut Option<Token>,
+        say: &mpsc::Sender<proto::AgentMessage>,
+    ) -> Result<(), StreamError> {
+        match self.reach.token() {
+            Ok(newer) if newer != *shown => {
+                let token = newer.as_ref().map(|it| it.secret().to_owned()).unwrap_or_default();
+                *shown = newer;
+                send(say, agent_message::Message::Credential(proto::Credential { token })).await
+            }
+            Ok(_) => Ok(()),
+            // The one before is good for a while.
+            Err(error) => {
+                tracing::warn!("{error}; the operator has the one before");
+                Ok(())
             }
         }
     }

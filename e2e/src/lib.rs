@@ -9,6 +9,7 @@
 pub mod big_machine;
 pub mod cadvisor;
 pub mod cgroup;
+pub mod channel;
 pub mod chart;
 pub mod client;
 pub mod cluster;

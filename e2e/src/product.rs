@@ -62,7 +62,7 @@ pub fn remove_agent(cluster: &Cluster) -> Result<()> {
 
 fn agent_alone(sandbox_image: &str) -> String {
     let is_of_operator = |line: &&str| {
-        ["- --operator=", "- --last-good=", "- --sandbox-image="]
+        ["- --operator", "- --last-good=", "- --sandbox-image="]
             .iter()
             .any(|it| line.trim_start().starts_with(it))
     };

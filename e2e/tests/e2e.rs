@@ -23,6 +23,9 @@ mod emergency;
 #[path = "e2e/grant.rs"]
 mod grant;
 #[cfg(target_os = "linux")]
+#[path = "e2e/identity.rs"]
+mod identity;
+#[cfg(target_os = "linux")]
 #[path = "e2e/installed.rs"]
 mod installed;
 #[cfg(target_os = "linux")]
@@ -92,6 +95,8 @@ const TESTS: &[Test] = &[
         emergency::an_annotated_node_exposes_the_minimal_profile_within_seconds_and_is_back_without_a_restart
     ),
     test!(emergency::an_operator_in_emergency_tells_every_agent_and_one_without_it_ends_it),
+    test!(identity::an_agent_is_told_of_its_own_node_and_whoever_pretends_to_be_one_of_nothing),
+    test!(identity::authorities_follow_each_other_without_the_end_of_a_stream_and_a_new_operator_is_believed),
     test!(grant::a_kubelet_that_refuses_is_named_in_the_policys_condition_until_it_is_mended),
     test!(restart::nothing_changes_when_the_operator_is_killed_and_restarted),
     test!(restart::nothing_changes_when_the_agents_container_is_killed_and_restarted),

@@ -10,6 +10,10 @@ pub mod publish;
 pub mod report;
 pub mod validate;
 
+pub mod accept;
+pub mod authority;
+pub mod identity;
+
 pub mod elect;
 pub mod offline;
 pub mod reconcile;

@@ -4,10 +4,14 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use k8s_openapi::jiff::SignedDuration;
+use operator::authority::{Schedule, Source};
 use operator::offline::{self, Files};
-use operator::run::{Options, run};
+use operator::run::{Options, Trust, run};
 use operator::telemetry::log_to_stderr;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -24,19 +28,23 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Watches the cluster and serves the agents.
-    Run(Run),
+    Run(Box<Run>),
     /// Prints what policies mean for one node, without a cluster. Ends with 1 when a policy is rejected.
     Compile(Compile),
 }
 
 #[derive(Args)]
 struct Run {
-    /// Where agents connect. Not a loopback address: only with --insecure.
+    /// Where agents connect.
     #[arg(long, default_value = "127.0.0.1:9443", value_name = "ADDRESS")]
     listen: SocketAddr,
-    /// Lets agents connect from other machines although nothing is encrypted and nobody is identified.
+    /// Encrypts nothing and believes every agent; only on a loopback address, to try things.
     #[arg(long)]
     insecure: bool,
+    #[command(flatten)]
+    agents: Agents,
+    #[command(flatten)]
+    certificate: Certificate,
     /// Where /healthz, /readyz and /metrics are.
     #[arg(long = "web.listen-address", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     web: SocketAddr,
@@ -53,6 +61,46 @@ struct Run {
     /// annotate it with exporter-operator.dev/emergency=true.
     #[arg(long)]
     emergency: bool,
+}
+
+/// Who is an agent.
+#[derive(Args)]
+struct Agents {
+    /// Service account of the agents, in the operator's namespace; nobody else gets a configuration.
+    #[arg(long = "agent.service-account", default_value = "exporter-agent", value_name = "NAME")]
+    service_account: String,
+    /// DaemonSet of the agents, in the operator's namespace.
+    #[arg(long = "agent.daemon-set", default_value = "exporter-agent", value_name = "NAME")]
+    daemon_set: String,
+}
+
+/// How agents know the operator.
+#[derive(Args)]
+struct Certificate {
+    /// A name in the operator's certificate. May be repeated; by default exporter-operator.NAMESPACE.svc.
+    #[arg(long = "tls.name", value_name = "NAME")]
+    names: Vec<String>,
+    /// ConfigMap that the operator makes, from which agents learn whom to believe.
+    #[arg(long = "tls.ca-config-map", default_value = "exporter-operator-ca", value_name = "NAME")]
+    config_map: String,
+    /// Secret with the operator's own authority, which it makes and renews.
+    #[arg(long = "tls.ca-secret", default_value = "exporter-operator-ca", value_name = "NAME")]
+    secret: String,
+    /// How long an authority of the operator's own holds; the next one comes when a third of this is left.
+    #[arg(long = "tls.ca-lifetime", default_value = "8760h", value_name = "DURATION")]
+    lifetime: SignedDuration,
+    /// How long agents have to learn of a new authority before it signs.
+    #[arg(long = "tls.ca-overlap", default_value = "24h", value_name = "DURATION")]
+    overlap: SignedDuration,
+    /// A certificate that somebody else renews, instead of the operator's own authority: the chain in PEM.
+    #[arg(long = "tls.cert-file", value_name = "FILE", requires_all = ["key_file", "ca_file"])]
+    cert_file: Option<PathBuf>,
+    /// Its key in PEM.
+    #[arg(long = "tls.key-file", value_name = "FILE", requires = "cert_file")]
+    key_file: Option<PathBuf>,
+    /// Who signed it, in PEM.
+    #[arg(long = "tls.ca-file", value_name = "FILE", requires = "cert_file")]
+    ca_file: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -84,7 +132,7 @@ fn version() -> String {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run(flags) => start(flags).map(|()| ExitCode::SUCCESS),
+        Command::Run(flags) => start(*flags).map(|()| ExitCode::SUCCESS),
         Command::Compile(flags) => print_meaning(flags),
     };
     result.unwrap_or_else(|error| {
@@ -117,8 +165,32 @@ async fn start(flags: Run) -> anyhow::Result<()> {
         told.cancel();
     });
     let identity = flags.identity.unwrap_or_else(made_up_identity);
-    let Run { listen, insecure, web, namespace, emergency, .. } = flags;
-    run(Options { listen, insecure, web, namespace, identity, emergency, revision: REVISION }, stop).await
+    let Run { listen, insecure, agents, certificate, web, namespace, emergency, .. } = flags;
+    let trust = match insecure {
+        true => Trust::Nothing,
+        false => proof(agents, certificate, namespace.as_deref())?,
+    };
+    run(Options { listen, trust, web, namespace, identity, emergency, revision: REVISION }, stop).await
+}
+
+fn proof(agents: Agents, certificate: Certificate, namespace: Option<&str>) -> anyhow::Result<Trust> {
+    let Certificate { mut names, config_map, secret, lifetime, overlap, cert_file, key_file, ca_file } =
+        certificate;
+    if names.is_empty() {
+        names.push(format!("exporter-operator.{}.svc", namespace.unwrap_or("default")));
+    }
+    let lifetime = Duration::try_from(lifetime).context("--tls.ca-lifetime")?;
+    let overlap = Duration::try_from(overlap).context("--tls.ca-overlap")?;
+    anyhow::ensure!(
+        overlap < lifetime / 3,
+        "--tls.ca-overlap has to be less than a third of --tls.ca-lifetime, which is when the next authority is made"
+    );
+    let source = match (cert_file, key_file, ca_file) {
+        (Some(certificate), Some(key), Some(ca)) => Source::Files { certificate, key, ca, overlap },
+        _ => Source::Own { secret, names, schedule: Schedule { lifetime, overlap } },
+    };
+    let Agents { service_account, daemon_set } = agents;
+    Ok(Trust::Proof { service_account, daemon_set, source, config_map })
 }
 
 fn made_up_identity() -> String {

@@ -1,21 +1,30 @@
 //! Hands each agent the latest snapshot of its node, on one stream per agent, and hears what it makes of it.
 
+mod refused;
+mod stream;
+
 use std::collections::{BTreeMap, btree_map};
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use protocol::proto;
 use protocol::proto::agent_config_server::{AgentConfig, AgentConfigServer};
-use protocol::proto::{self, agent_message, operator_message};
-use protocol::{Digest, Hello, MAX_MESSAGE_BYTES, PROTOCOL, Report, Snapshot};
+use protocol::{Digest, Hello, MAX_MESSAGE_BYTES, Report, Snapshot, Token};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_rustls::TlsAcceptor;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::server::TcpIncoming;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
+pub(crate) use self::refused::Refused;
+use self::stream::Caller;
+use crate::accept::{self, Peer};
 use crate::agents::{Agent, Agents};
+use crate::identity::{Alarm, Alarms, Denied, Identify, Identity};
 use crate::telemetry::Telemetry;
 
 /// The leader's term: grows with each leader of a cluster.
@@ -28,7 +37,17 @@ pub struct Publisher {
     leading: watch::Receiver<Option<Term>>,
     state: Arc<Mutex<State>>,
     heard: Arc<watch::Sender<()>>,
+    admission: Admission,
     telemetry: Telemetry,
+}
+
+/// Whom the publisher believes.
+#[derive(Clone, Debug)]
+pub enum Admission {
+    /// Whoever comes, and that it is of the node that it names.
+    Anyone,
+    /// Who shows the token of an agent; who does not is told of there.
+    Tokens(Arc<Identify>, Alarms),
 }
 
 #[derive(Default)]
@@ -36,7 +55,7 @@ struct State {
     /// What each node is told now, with the term that it was made in.
     published: BTreeMap<String, Arc<Published>>,
     agents: Agents,
-    /// Where the latest snapshot of a node goes, by node; a newer stream takes the place of an older one.
+    /// Where the latest snapshot of a node goes, by node; a newer stream takes the place of an older one of the same pod.
     streams: BTreeMap<String, Subscriber>,
     last_stream: u64,
 }
@@ -44,6 +63,17 @@ struct State {
 struct Subscriber {
     stream: u64,
     latest: watch::Sender<Option<Arc<Published>>>,
+    /// Ends the stream from this side.
+    end: oneshot::Sender<Refused>,
+    /// Whose it is, where that was proved, and whether it comes from an address of its pod.
+    identity: Option<(Identity, bool)>,
+}
+
+/// A stream's own end of a [`Subscriber`].
+struct Subscription {
+    stream: u64,
+    latest: watch::Receiver<Option<Arc<Published>>>,
+    end: oneshot::Receiver<Refused>,
 }
 
 struct Published {
@@ -52,60 +82,76 @@ struct Published {
     snapshot: Snapshot,
 }
 
-/// Why a stream is refused, or ends from this side; the word is a metric's label.
-#[derive(Debug, thiserror::Error)]
-enum Refused {
-    #[error("not leader")]
-    NotLeader,
-    #[error("this operator speaks protocol {PROTOCOL}, the agent {0}")]
-    OtherProtocol(u32),
-    #[error("the first message must be a hello that names the node")]
-    NoHello,
-    #[error("a newer stream of the same node took the place of this one")]
-    Replaced,
-    #[error("{0}")]
-    Undecodable(protocol::DecodeError),
-}
-
-/// An agent that connects says who it is at once.
-const HELLO_WITHIN: Duration = Duration::from_secs(10);
-/// An agent that reads hears why its stream ends.
-const END_WITHIN: Duration = Duration::from_secs(5);
 /// A half-open connection is found within the sum of both.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest name that a Kubernetes object has.
-const MAX_NODE_NAME: usize = 253;
+/// A call has one header of any length, its token.
+const MAX_HEADERS: u32 = 32 << 10;
+/// Streams of pods that are gone are looked for this long after a change, for many pods change together.
+const GATHER: Duration = Duration::from_millis(200);
 
 impl Publisher {
     /// A publisher for a cluster; whoever holds no term is told so.
-    pub fn new(cluster: &str, leading: watch::Receiver<Option<Term>>, telemetry: Telemetry) -> Self {
+    pub fn new(
+        cluster: &str,
+        leading: watch::Receiver<Option<Term>>,
+        admission: Admission,
+        telemetry: Telemetry,
+    ) -> Self {
         let heard = Arc::new(watch::Sender::new(()));
-        Publisher { cluster: cluster.to_owned(), leading, state: Arc::default(), heard, telemetry }
+        Publisher { cluster: cluster.to_owned(), leading, state: Arc::default(), heard, admission, telemetry }
     }
 
-    /// Serves agents until the shutdown is over; streams end with the leadership.
+    /// Serves agents until the shutdown is over; streams end with the leadership, and with their pod.
     ///
     /// # Errors
     /// When the listener fails.
     pub async fn serve(
         self,
         listener: TcpListener,
+        tls: Option<TlsAcceptor>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), tonic::transport::Error> {
-        let service = AgentConfigServer::new(self)
+        let service = AgentConfigServer::new(self.clone())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        tonic::transport::Server::builder()
+        let served = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .http2_max_header_list_size(MAX_HEADERS)
             .max_concurrent_streams(4)
-            .serve_with_incoming_shutdown(
-                service,
-                TcpIncoming::from(listener).with_nodelay(Some(true)),
-                shutdown,
-            )
-            .await
+            .serve_with_incoming_shutdown(service, accept::connections(listener, tls), shutdown);
+        tokio::select! {
+            end = served => end,
+            never = self.end_with_pods() => match never {},
+        }
+    }
+
+    /// Ends the stream of each pod that is gone.
+    async fn end_with_pods(&self) -> Infallible {
+        let Admission::Tokens(identify, _) = &self.admission else { return std::future::pending().await };
+        let mut pods = identify.pods();
+        while pods.changed().await {
+            tokio::time::sleep(GATHER).await;
+            let pods = pods.all();
+            let mut state = self.state();
+            let is_gone = |subscriber: &Subscriber| {
+                let pod = subscriber.identity.as_ref().map(|(identity, _)| identity);
+                pod.is_some_and(|it| pods.get(&it.pod).is_none_or(|pod| pod.uid != it.pod_uid))
+            };
+            let gone = state.streams.iter().filter(|(_, subscriber)| is_gone(subscriber));
+            let gone: Vec<String> = gone.map(|(node, _)| node.clone()).collect();
+            for node in gone {
+                if let Some(Subscriber { end, identity: Some((identity, _)), .. }) =
+                    state.streams.remove(&node)
+                {
+                    let _ = end.send(Denied::NoPod(identity.pod).into());
+                }
+                state.forget(&node);
+            }
+            self.count_and_tell(&state);
+        }
+        std::future::pending().await
     }
 
     /// Makes these the latest snapshots. An agent that has its node's already is not told again.
@@ -171,96 +217,56 @@ impl Publisher {
         why.status()
     }
 
-    /// One stream, from the hello to its end.
-    async fn attend(
-        self,
-        term: Term,
-        mut said: Streaming<proto::AgentMessage>,
-        say: mpsc::Sender<Result<proto::OperatorMessage, Status>>,
-    ) {
-        let end = match self.hello(&mut said).await {
-            Ok(hello) => {
-                let (stream, latest) = self.connect(&hello);
-                let end = self.converse(term, &hello, latest, &mut said, &say).await;
-                self.disconnect(&hello.node, stream);
-                end
-            }
-            Err(end) => Err(end),
-        };
-        if let Err(why) = end {
-            // One that does not read is told by the end of the stream alone.
-            let _ = tokio::time::timeout(END_WITHIN, say.send(Err(self.refuse(&why)))).await;
+    /// Tells of whoever is not believed.
+    fn alarm(&self, denied: &Denied, from: Option<&Peer>, identity: Option<&Identity>) {
+        let from = from.map(|peer| peer.address);
+        let credential = identity.map(|it| it.credential.clone()).unwrap_or_default();
+        tracing::warn!(?from, credential, "refused as an agent: {denied}");
+        if let Admission::Tokens(_, alarms) = &self.admission
+            && denied.is_suspicious()
+        {
+            let _ = alarms.try_send(Alarm { denied: denied.clone(), from, credential });
         }
     }
 
-    async fn hello(&self, said: &mut Streaming<proto::AgentMessage>) -> Result<Hello, Refused> {
-        let first = tokio::time::timeout(HELLO_WITHIN, said.message()).await;
-        let Ok(Ok(Some(proto::AgentMessage { message: Some(agent_message::Message::Hello(hello)) }))) = first
-        else {
-            return Err(Refused::NoHello);
-        };
-        let hello = Hello::from(hello);
-        if hello.protocol != PROTOCOL {
-            return Err(Refused::OtherProtocol(hello.protocol));
-        }
-        if hello.node.is_empty() || hello.node.len() > MAX_NODE_NAME {
-            return Err(Refused::NoHello);
-        }
-        Ok(hello)
+    async fn identify(&self, metadata: &MetadataMap) -> Result<Option<Identity>, Denied> {
+        let Admission::Tokens(identify, _) = &self.admission else { return Ok(None) };
+        let header = metadata.get("authorization").and_then(|value| value.to_str().ok());
+        let token = header.and_then(|header| header.strip_prefix("Bearer ")).ok_or(Denied::NoToken)?;
+        identify.who(&Token::new(token)).await.map(Some)
     }
 
-    /// Speaks and listens until the agent goes (Ok) or may not stay.
-    async fn converse(
-        &self,
-        term: Term,
-        hello: &Hello,
-        mut latest: watch::Receiver<Option<Arc<Published>>>,
-        said: &mut Streaming<proto::AgentMessage>,
-        say: &mpsc::Sender<Result<proto::OperatorMessage, Status>>,
-    ) -> Result<(), Refused> {
-        let mut leading = self.leading.clone();
-        let welcome = proto::Welcome { protocol: PROTOCOL, term, cluster: self.cluster.clone() };
-        if say.send(Ok(message(operator_message::Message::Welcome(welcome)))).await.is_err() {
-            return Ok(());
-        }
-        let mut has = hello.digest.clone();
-        loop {
-            if *leading.borrow_and_update() != Some(term) {
-                return Err(Refused::NotLeader);
-            }
-            let due = latest.borrow_and_update().clone().filter(|p| p.term == term && p.digest != has);
-            tokio::select! {
-                biased;
-                changed = leading.changed() => if changed.is_err() { return Err(Refused::NotLeader) },
-                changed = latest.changed() => if changed.is_err() { return Err(Refused::Replaced) },
-                // Room for one message: a slow reader gets what is the latest when it reads.
-                room = say.reserve(), if due.is_some() => {
-                    let (Ok(room), Some(due)) = (room, due) else { return Ok(()) };
-                    has = due.digest.clone();
-                    let snapshot = Snapshot { term, ..due.snapshot.clone() };
-                    room.send(Ok(message(operator_message::Message::Snapshot(snapshot.into()))));
-                    self.telemetry.snapshots_published.inc();
-                }
-                heard = said.message() => match heard {
-                    Ok(Some(heard)) => self.hear(&hello.node, heard)?,
-                    Ok(None) | Err(_) => return Ok(()),
-                },
-            }
-        }
-    }
-
-    fn connect(&self, hello: &Hello) -> (u64, watch::Receiver<Option<Arc<Published>>>) {
+    /// Takes the place of an older stream of the node, or says why not.
+    fn connect(&self, hello: &Hello, caller: &Caller) -> Result<Subscription, Refused> {
+        let identity = caller.identity.clone().map(|identity| {
+            let is_own = caller.peer.as_ref().is_some_and(|peer| identity.addresses.contains(&peer.address));
+            (identity, is_own)
+        });
         let mut state = self.state();
+        let there = state.streams.get(&hello.node).and_then(|there| there.identity.as_ref());
+        if let (Some((new, is_own)), Some((there, was_own))) = (&identity, there) {
+            if new.pod_uid == there.pod_uid && *was_own && !is_own {
+                return Err(Denied::Elsewhere(new.pod.clone()).into());
+            }
+            if new.pod_uid != there.pod_uid && new.pod_created < there.pod_created {
+                return Err(Refused::Superseded);
+            }
+        }
         state.last_stream += 1;
         let stream = state.last_stream;
         let latest = watch::Sender::new(state.published.get(&hello.node).cloned());
-        let receiver = latest.subscribe();
-        state.streams.insert(hello.node.clone(), Subscriber { stream, latest });
+        let (end, ended) = oneshot::channel();
+        let subscription = Subscription { stream, latest: latest.subscribe(), end: ended };
+        let subscriber = Subscriber { stream, latest, end, identity };
+        if let Some(older) = state.streams.insert(hello.node.clone(), subscriber) {
+            let _ = older.end.send(Refused::Replaced);
+        }
         let agent = Agent::new(hello, state.agents.get(&hello.node).map(Arc::as_ref));
-        tracing::info!(node = hello.node, version = agent.version, "an agent connected");
+        let credential = caller.identity.as_ref().map(|it| it.credential.as_str());
+        tracing::info!(node = hello.node, version = agent.version, credential, "an agent connected");
         state.agents.insert(hello.node.clone(), Arc::new(agent));
         self.count_and_tell(&state);
-        (stream, receiver)
+        Ok(subscription)
     }
 
     fn disconnect(&self, node: &str, stream: u64) {
@@ -270,13 +276,7 @@ impl Publisher {
             return;
         }
         subscriber.remove();
-        if state.published.contains_key(node) {
-            if let Some(agent) = state.agents.get_mut(node) {
-                Arc::make_mut(agent).connected = false;
-            }
-        } else {
-            state.agents.remove(node);
-        }
+        state.forget(node);
         self.count_and_tell(&state);
         tracing::info!(node, "an agent disconnected");
     }
@@ -286,9 +286,8 @@ impl Publisher {
         self.heard.send_replace(());
     }
 
-    fn hear(&self, node: &str, heard: proto::AgentMessage) -> Result<(), Refused> {
-        // A kind of message that a newer agent has says nothing to this operator.
-        let Some(agent_message::Message::Report(report)) = heard.message else { return Ok(()) };
+    fn hear(&self, node: &str, report: proto::Report) -> Result<(), Refused> {
+        // A kind of report that a newer agent has says nothing to this operator.
         if report.report.is_none() {
             return Ok(());
         }
@@ -303,27 +302,6 @@ impl Publisher {
     }
 }
 
-impl Refused {
-    fn label(&self) -> &'static str {
-        match self {
-            Refused::NotLeader => "not_leader",
-            Refused::OtherProtocol(_) => "other_protocol",
-            Refused::NoHello => "no_hello",
-            Refused::Replaced => "replaced",
-            Refused::Undecodable(_) => "undecodable",
-        }
-    }
-
-    fn status(&self) -> Status {
-        let message = self.to_string();
-        match self {
-            Refused::NotLeader | Refused::OtherProtocol(_) => Status::failed_precondition(message),
-            Refused::NoHello | Refused::Undecodable(_) => Status::invalid_argument(message),
-            Refused::Replaced => Status::aborted(message),
-        }
-    }
-}
-
 #[tonic::async_trait]
 impl AgentConfig for Publisher {
     type SubscribeStream = Pin<Box<dyn Stream<Item = Result<proto::OperatorMessage, Status>> + Send>>;
@@ -335,12 +313,24 @@ impl AgentConfig for Publisher {
         let Some(term) = *self.leading.borrow() else {
             return Err(self.refuse(&Refused::NotLeader));
         };
+        let peer = request.extensions().get::<Peer>().cloned();
+        let identity = self.identify(request.metadata()).await.map_err(|denied| {
+            self.alarm(&denied, peer.as_ref(), None);
+            self.refuse(&denied.into())
+        })?;
         let (say, saying) = mpsc::channel(1);
-        tokio::spawn(self.clone().attend(term, request.into_inner(), say));
+        tokio::spawn(self.clone().attend(Caller { term, identity, peer }, request.into_inner(), say));
         Ok(Response::new(Box::pin(ReceiverStream::new(saying))))
     }
 }
 
-fn message(message: operator_message::Message) -> proto::OperatorMessage {
-    proto::OperatorMessage { message: Some(message) }
+impl State {
+    /// The stream of a node is over.
+    fn forget(&mut self, node: &str) {
+        if !self.published.contains_key(node) {
+            self.agents.remove(node);
+        } else if let Some(agent) = self.agents.get_mut(node) {
+            Arc::make_mut(agent).connected = false;
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The operator's own logs and metrics.
 
 use std::io::IsTerminal;
+use std::time::SystemTime;
 
 use crds::Reason;
 use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
@@ -8,6 +9,8 @@ use prometheus::{Registry, TextEncoder};
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
+
+use crate::publish::Refused;
 
 /// The operator's metrics. Every label's values are a fixed set; a message never becomes one.
 #[derive(Clone, Debug)]
@@ -38,6 +41,9 @@ pub struct Telemetry {
     pub watch_errors: IntCounterVec,
     /// Whether this replica leads.
     pub leader: IntGauge,
+    /// Looks at the certificates that failed.
+    pub certificate_failures: IntCounter,
+    certificate_ends: IntGaugeVec,
 }
 
 /// Of how many policies a condition has which status.
@@ -101,7 +107,7 @@ impl Telemetry {
                 "streams_refused_total",
                 "Streams of agents that were refused or ended by this replica.",
                 "reason",
-                &["not_leader", "other_protocol", "no_hello", "replaced", "undecodable"],
+                &Refused::labels(),
             )?,
             policies: gauges("policies", "Policies by condition and its status.", &["condition", "status"])?,
             policies_rejected: gauges(
@@ -120,12 +126,28 @@ impl Telemetry {
                 "watch_errors_total",
                 "Failures of watches.",
                 "resource",
-                &["exporterpolicies", "nodes", "namespaces"],
+                &["exporterpolicies", "nodes", "namespaces", "pods", "daemonsets"],
+            )?,
+            certificate_failures: counter(
+                "certificate_failures_total",
+                "Times that the certificate for the stream could not be looked after; the one in use stays.",
+            )?,
+            certificate_ends: gauges(
+                "certificate_not_after_timestamp_seconds",
+                "When the certificate for the stream, and the authority that signs it, end.",
+                &["certificate"],
             )?,
             leader: gauge("leader", "1 where this replica leads, 0 elsewhere.")?,
             reconcile_seconds,
             registry,
         })
+    }
+
+    /// Says when a certificate ends.
+    pub fn certificate_ends(&self, certificate: &str, at: SystemTime) {
+        let seconds = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+        self.certificate_ends.with_label_values(&[certificate]).set(seconds);
     }
 
     /// Says which commit this is built from.

@@ -51,6 +51,8 @@ pub struct StoredPolicy {
 /// A node.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Node {
+    /// Tells it from another one of the same name.
+    pub uid: String,
     /// For node selectors.
     pub labels: Labels,
     /// What its agent is told about it.
@@ -94,6 +96,7 @@ impl From<KubeNode> for Node {
     fn from(node: KubeNode) -> Self {
         let info = node.status.and_then(|s| s.node_info).unwrap_or_default();
         Node {
+            uid: node.metadata.uid.unwrap_or_default(),
             facts: NodeFacts {
                 name: node.metadata.name.unwrap_or_default(),
                 system_uuid: info.system_uuid,

@@ -3,12 +3,16 @@
 
 #[path = "operator/api_server.rs"]
 mod api_server;
+#[path = "operator/authority.rs"]
+mod authority;
 #[path = "operator/compile.rs"]
 mod compile;
 #[path = "operator/degraded.rs"]
 mod degraded;
 #[path = "operator/elect.rs"]
 mod elect;
+#[path = "operator/identity.rs"]
+mod identity;
 #[path = "operator/objects.rs"]
 mod objects;
 #[path = "operator/offline.rs"]

@@ -1,6 +1,7 @@
 //! What the operator says to an agent, what an agent answers, and what a set of policies means for one subject.
 
 mod added_labels;
+mod credential;
 mod effective;
 mod message;
 mod profile;
@@ -9,6 +10,7 @@ mod snapshot;
 mod wire;
 
 pub use added_labels::AddedLabels;
+pub use credential::{AUDIENCE, Token};
 pub use effective::{CollectorEffective, Effective, FamilyRule, FamilySelector, Subject, effective};
 pub use message::{
     Capabilities, CollectorCapability, Finding, Hello, Outcome, Refusal, Report, Verdict, Verdicts,

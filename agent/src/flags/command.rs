@@ -89,9 +89,12 @@ fn node(command: Command) -> Command {
 fn agent(command: Command) -> Command {
     let command = command
         .arg(
-            value("operator", "The operator's stream, as http://HOST:PORT; may be repeated, tried in turn.")
+            value("operator", "The operator's stream, as https://HOST:PORT; may be repeated, tried in turn.")
                 .action(ArgAction::Append),
         )
+        .arg(value("operator.ca-file", "Who signed the operator's certificate; read for each connection.").requires("operator"))
+        .arg(value("operator.server-name", "The name in the operator's certificate, where it is not the host.").requires("operator"))
+        .arg(value("operator.token-file", "The token that proves to the operator which node this is; read for each connection and every 10 s.").requires("operator"))
         .arg(value("last-good", "Folder for the last good configuration, so that a restart needs no operator.").requires("operator"))
         .arg(
             value("default-after", "How long, such as 10m, a first configuration is waited for; then containers show the profile Minimal. Without it: for ever.")

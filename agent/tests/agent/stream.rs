@@ -9,6 +9,7 @@ use agent::health::Health;
 use agent::in_force::InForce;
 use agent::last_good::LastGood;
 use agent::plan::{Overlay, Plan};
+use agent::reach::Reach;
 use agent::scrape::Scraper;
 use agent::source::Paths;
 use agent::source::kubelet::KubeletError;
@@ -125,7 +126,10 @@ impl Folder {
             Config::new(scraper, telemetry.clone(), Overlay::default(), Some(LastGood::new(&self.0)));
         let verdicts = config.use_last_good("node");
         let subscription = Subscription {
-            addresses: addresses.iter().map(|a| (*a).to_owned()).collect(),
+            reach: Reach {
+                addresses: addresses.iter().map(|a| (*a).to_owned()).collect(),
+                ..Reach::default()
+            },
             node: "node".to_owned(),
             config: config.clone(),
             telemetry,

@@ -59,8 +59,25 @@ labels:
   {{- include "exporter-operator.labels" . | nindent 2 }}
 {{- end }}
 
+{{/* As clusterMetadata, and told from a release of the same name in another namespace. */}}
+{{- define "exporter-operator.policyMetadata" -}}
+name: {{ include "exporter-operator.namespace" .root }}-{{ include "exporter-operator.componentName" . }}-{{ .suffix }}
+labels:
+  {{- include "exporter-operator.labels" . | nindent 2 }}
+{{- end }}
+
+{{/* The name by which agents know the operator, whatever its address is. */}}
+{{- define "exporter-operator.serverName" -}}
+{{ printf "%s.%s.svc" (include "exporter-operator.fullname" .) (include "exporter-operator.namespace" .) }}
+{{- end }}
+
 {{/* Where agents find the operator. */}}
 {{- define "exporter-operator.address" -}}
-{{- $service := printf "%s.%s.svc" (include "exporter-operator.fullname" .) (include "exporter-operator.namespace" .) }}
-{{- default (printf "http://%s:%v" $service .Values.operator.service.port) .Values.agent.operatorAddress }}
+{{- $service := printf "https://%s:%v" (include "exporter-operator.serverName" .) .Values.operator.service.port }}
+{{- default $service .Values.agent.operatorAddress }}
+{{- end }}
+
+{{/* The ConfigMap and the Secret that the operator makes. */}}
+{{- define "exporter-operator.ca" -}}
+{{ include "exporter-operator.fullname" . }}-ca
 {{- end }}

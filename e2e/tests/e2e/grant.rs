@@ -10,15 +10,11 @@ use crate::installed::{PATIENCE, installed};
 use crate::policy::Policy;
 
 const DAEMON_SET: &str = "daemonset/exporter-agent";
-/// An account that may do nothing.
-const ACCOUNT: &str = r#"{
-    "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "without-grant", "namespace": "exporter-operator"}
-}"#;
-/// What gives it all that an agent needs.
+/// What gives the agents' account all that they need.
 const BINDING: &str = r#"{
-    "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "without-grant"},
+    "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "exporter-agent"},
     "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "exporter-agent"},
-    "subjects": [{"kind": "ServiceAccount", "name": "without-grant", "namespace": "exporter-operator"}]
+    "subjects": [{"kind": "ServiceAccount", "name": "exporter-agent", "namespace": "exporter-operator"}]
 }"#;
 
 pub(crate) fn a_kubelet_that_refuses_is_named_in_the_policys_condition_until_it_is_mended(
@@ -30,7 +26,7 @@ pub(crate) fn a_kubelet_that_refuses_is_named_in_the_policys_condition_until_it_
     policy.condition("Programmed", "True", "Programmed")?;
     let changed = Changed::new(cluster)?;
 
-    changed.account("without-grant")?;
+    changed.without_grant()?;
     degraded(&policy, &[&agent.node, "403", "`get` on `nodes/pods`"])?;
     policy.condition("Programmed", "True", "Programmed")?;
     refused(cluster, "forbidden", "grant `get` on `nodes/pods`")?;
@@ -67,7 +63,7 @@ fn refused(cluster: &Cluster, reason: &str, said: &str) -> Result<()> {
     Ok(())
 }
 
-/// The agents with another account or token, until this is dropped, however the test ends.
+/// The agents without their grant or with another token, until this is dropped, however the test ends.
 struct Changed<'a> {
     cluster: &'a Cluster,
     spec: Value,
@@ -76,23 +72,25 @@ struct Changed<'a> {
 impl<'a> Changed<'a> {
     fn new(cluster: &'a Cluster) -> Result<Self> {
         let spec = cluster.kubectl.get(&[DAEMON_SET, "-n", NAMESPACE])?["spec"]["template"]["spec"].clone();
-        cluster.kubectl.apply(ACCOUNT)?;
         Ok(Self { cluster, spec })
     }
 
-    /// Gives them another account.
-    fn account(&self, name: &str) -> Result<()> {
-        let mut spec = self.spec.clone();
-        spec["serviceAccountName"] = json!(name);
-        spec["serviceAccount"] = json!(name);
-        self.put(&spec)
+    /// Takes their grant away. Kubelets remember for minutes what a pod may do, but not of another pod.
+    fn without_grant(&self) -> Result<()> {
+        self.cluster.kubectl.delete(BINDING)?;
+        let kubectl = &self.cluster.kubectl;
+        kubectl.run(&["rollout", "restart", DAEMON_SET, "-n", NAMESPACE])?;
+        kubectl.rollout(DAEMON_SET, NAMESPACE, PATIENCE)
     }
 
-    /// Gives them their own account, with a token for this audience.
+    /// Gives them a token for this audience where that for the kubelet is.
     fn audience(&self, audience: &str) -> Result<()> {
         let mut spec = self.spec.clone();
         let volumes = spec["volumes"].as_array_mut().context("no volumes")?;
-        let sources = volumes.iter_mut().filter_map(|v| v.pointer_mut("/projected/sources")?.as_array_mut());
+        let sources = volumes
+            .iter_mut()
+            .filter(|volume| volume["name"] == "kubelet")
+            .filter_map(|volume| volume.pointer_mut("/projected/sources")?.as_array_mut());
         let token = sources.flatten().find_map(|s| s.get_mut("serviceAccountToken"));
         token.context("no projected token")?["audience"] = json!(audience);
         self.put(&spec)
@@ -114,7 +112,6 @@ impl Drop for Changed<'_> {
     fn drop(&mut self) {
         // Where nothing is changed, nothing is rolled out; what is gone already is no error.
         let _ = self.restore();
-        let _ = self.cluster.kubectl.delete(BINDING);
-        let _ = self.cluster.kubectl.delete(ACCOUNT);
+        let _ = self.cluster.kubectl.apply(BINDING);
     }
 }

@@ -1,5 +1,6 @@
 //! A stand-in for the API server: a function that answers requests, and a record of what was asked.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
@@ -12,6 +13,69 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnboundedReceiverStream;
+
+/// The objects that the API server has, and who watches them.
+#[derive(Clone, Default)]
+pub(crate) struct Cluster(Arc<Mutex<Objects>>);
+
+#[derive(Default)]
+struct Objects {
+    lists: BTreeMap<&'static str, Vec<Value>>,
+    watches: BTreeMap<String, mpsc::UnboundedSender<Value>>,
+}
+
+impl Cluster {
+    pub(crate) fn with(nodes: &[&str], policies: &[Value]) -> Self {
+        let cluster = Cluster::default();
+        let nodes = nodes.iter().map(|n| {
+            json!({"metadata": {
+                "name": n, "uid": format!("uid-of-{n}"), "resourceVersion": "1", "labels": {"node": n},
+            }})
+        });
+        let namespace =
+            json!({"metadata": {"name": "kube-system", "uid": "cluster", "resourceVersion": "1"}});
+        cluster.0.lock().unwrap().lists = BTreeMap::from([
+            ("nodes", nodes.collect()),
+            ("namespaces", vec![namespace]),
+            ("exporterpolicies", policies.to_vec()),
+        ]);
+        cluster
+    }
+
+    /// As it is with these objects of another kind too.
+    pub(crate) fn and(self, kind: &'static str, list: &[Value]) -> Self {
+        self.0.lock().unwrap().lists.insert(kind, list.to_vec());
+        self
+    }
+
+    pub(crate) fn answer(&self, asked: &Asked) -> Answer {
+        if asked.method != "GET" {
+            let mut object = asked.body.clone();
+            object["metadata"]["resourceVersion"] = json!("100");
+            return (200, object).into();
+        }
+        let kind = asked.path.rsplit('/').next().unwrap().to_owned();
+        let mut objects = self.0.lock().unwrap();
+        if asked.query.contains("watch=true") {
+            let (sender, events) = mpsc::unbounded_channel();
+            objects.watches.insert(kind, sender);
+            return Answer::Watch(events);
+        }
+        let list = json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "9"},
+            "items": objects.lists[kind.as_str()]});
+        (200, list).into()
+    }
+
+    /// Tells the watch of policies of a change.
+    pub(crate) fn change(&self, event: &str, policy: &Value) {
+        self.change_of("exporterpolicies", event, policy);
+    }
+
+    pub(crate) fn change_of(&self, kind: &str, event: &str, object: &Value) {
+        let event = json!({"type": event, "object": object});
+        self.0.lock().unwrap().watches[kind].send(event).unwrap();
+    }
+}
 
 /// One request.
 #[derive(Clone, Debug)]
@@ -45,6 +109,11 @@ impl Record {
     /// Waits until so many requests were made, and gives them.
     pub(crate) async fn wait_for(&self, count: usize) -> Vec<Asked> {
         self.0.subscribe().wait_for(|asked| asked.len() >= count).await.unwrap().clone()
+    }
+
+    /// Waits until what was asked is such, and gives it.
+    pub(crate) async fn wait_for_all(&self, such: impl Fn(&Vec<Asked>) -> bool) -> Vec<Asked> {
+        self.0.subscribe().wait_for(such).await.unwrap().clone()
     }
 
     /// Waits until such a request was made, and gives the first.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use operator::agents::Standing;
-use operator::publish::{Publisher, Term};
+use operator::publish::{Admission, Publisher, Term};
 use operator::telemetry::Telemetry;
 use protocol::proto::agent_config_client::AgentConfigClient;
 use protocol::proto::{self, agent_message, operator_message};
@@ -17,25 +17,34 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 pub(crate) struct Operator {
-    publisher: Publisher,
+    pub(crate) publisher: Publisher,
     leading: watch::Sender<Option<Term>>,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Operator {
     async fn start(term: Option<Term>) -> Self {
         let (leading, elected) = watch::channel(term);
-        Operator::serve(Publisher::new("cluster", elected, Telemetry::new().unwrap()), leading).await
+        Operator::serve(
+            Publisher::new("cluster", elected, Admission::Anyone, Telemetry::new().unwrap()),
+            leading,
+        )
+        .await
     }
 
     pub(crate) async fn serve(publisher: Publisher, leading: watch::Sender<Option<Term>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(publisher.clone().serve(listener, std::future::pending()));
+        tokio::spawn(publisher.clone().serve(listener, None, std::future::pending()));
         Operator { publisher, leading, address }
     }
 
-    fn publish(&self, snapshots: &[Snapshot]) {
+    /// Leads no longer.
+    pub(crate) fn lose(&self) {
+        self.leading.send_replace(None);
+    }
+
+    pub(crate) fn publish(&self, snapshots: &[Snapshot]) {
         let term = self.leading.borrow().unwrap();
         self.publisher.publish(term, snapshots.iter().map(|s| (s.node.clone(), s.clone())).collect());
     }
@@ -49,11 +58,24 @@ pub(crate) struct Stream {
 
 impl Stream {
     async fn open(operator: &Operator, hello: Hello) -> Result<Self, Status> {
+        Stream::shown(operator, hello, None).await
+    }
+
+    /// Opens a stream with a token.
+    pub(crate) async fn shown(
+        operator: &Operator,
+        hello: Hello,
+        token: Option<&str>,
+    ) -> Result<Self, Status> {
         let (say, said) = mpsc::channel(4);
         let hello = agent_message::Message::Hello(hello.into());
         say.send(proto::AgentMessage { message: Some(hello) }).await.unwrap();
         let mut client = AgentConfigClient::connect(operator.address.clone()).await.unwrap();
-        let hear = client.subscribe(ReceiverStream::new(said)).await?.into_inner();
+        let mut call = tonic::Request::new(ReceiverStream::new(said));
+        if let Some(token) = token {
+            call.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        }
+        let hear = client.subscribe(call).await?.into_inner();
         Ok(Stream { say, hear })
     }
 
@@ -67,7 +89,7 @@ impl Stream {
         stream
     }
 
-    async fn next(&mut self) -> Result<operator_message::Message, Status> {
+    pub(crate) async fn next(&mut self) -> Result<operator_message::Message, Status> {
         match self.hear.message().await? {
             Some(message) => Ok(message.message.unwrap()),
             None => Err(Status::cancelled("the stream ended without a reason")),
@@ -82,7 +104,7 @@ impl Stream {
     }
 
     /// Why the stream ends, whatever comes before.
-    async fn end(&mut self) -> Status {
+    pub(crate) async fn end(&mut self) -> Status {
         loop {
             if let Err(status) = self.next().await {
                 return status;
@@ -91,8 +113,11 @@ impl Stream {
     }
 
     pub(crate) async fn report(&self, report: Report) {
-        let message = Some(agent_message::Message::Report(report.into()));
-        self.say.send(proto::AgentMessage { message }).await.unwrap();
+        self.tell(agent_message::Message::Report(report.into())).await;
+    }
+
+    pub(crate) async fn tell(&self, message: agent_message::Message) {
+        self.say.send(proto::AgentMessage { message: Some(message) }).await.unwrap();
     }
 }
 
@@ -105,7 +130,7 @@ fn policy(pattern: &str) -> Policy {
     Policy::new("p", 1, PolicyContent { metrics, ..PolicyContent::default() })
 }
 
-fn snapshot(node: &str, pattern: &str) -> Snapshot {
+pub(crate) fn snapshot(node: &str, pattern: &str) -> Snapshot {
     Snapshot {
         cluster: "cluster".into(),
         node: node.into(),

@@ -1,77 +1,20 @@
 //! The whole sentence at work, between a stand-in for the API server and agents over real connections.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use operator::gather::Gathered;
-use operator::publish::{Publisher, Term};
+use operator::publish::{Admission, Publisher, Term};
 use operator::reconcile::Reconciler;
 use operator::report::write::Writer;
 use operator::telemetry::Telemetry;
 use protocol::{Hello, Outcome, Report, Revision, Snapshot, Verdict, Verdicts};
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::api_server::{Answer, Asked, Record, client};
+use crate::api_server::{Asked, Cluster, Record, client};
 use crate::publish::{Operator, Stream, hello};
-
-/// The objects that the API server has, and who watches them.
-#[derive(Clone, Default)]
-struct Cluster(Arc<Mutex<Objects>>);
-
-#[derive(Default)]
-struct Objects {
-    lists: BTreeMap<&'static str, Vec<Value>>,
-    watches: BTreeMap<String, mpsc::UnboundedSender<Value>>,
-}
-
-impl Cluster {
-    fn with(nodes: &[&str], policies: &[Value]) -> Self {
-        let cluster = Cluster::default();
-        let nodes = nodes.iter().map(|n| {
-            json!({"metadata": {
-                "name": n, "resourceVersion": "1", "labels": {"node": n},
-            }})
-        });
-        let namespace =
-            json!({"metadata": {"name": "kube-system", "uid": "cluster", "resourceVersion": "1"}});
-        cluster.0.lock().unwrap().lists = BTreeMap::from([
-            ("nodes", nodes.collect()),
-            ("namespaces", vec![namespace]),
-            ("exporterpolicies", policies.to_vec()),
-        ]);
-        cluster
-    }
-
-    fn answer(&self, asked: &Asked) -> Answer {
-        if asked.method != "GET" {
-            let mut object = asked.body.clone();
-            object["metadata"]["resourceVersion"] = json!("100");
-            return (200, object).into();
-        }
-        let kind = asked.path.rsplit('/').next().unwrap().to_owned();
-        let mut objects = self.0.lock().unwrap();
-        if asked.query.contains("watch=true") {
-            let (sender, events) = mpsc::unbounded_channel();
-            objects.watches.insert(kind, sender);
-            return Answer::Watch(events);
-        }
-        let list = json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "9"},
-            "items": objects.lists[kind.as_str()]});
-        (200, list).into()
-    }
-
-    /// Tells the watch of policies of a change.
-    fn change(&self, event: &str, policy: &Value) {
-        self.change_of("exporterpolicies", event, policy);
-    }
-
-    fn change_of(&self, kind: &str, event: &str, object: &Value) {
-        let event = json!({"type": event, "object": object});
-        self.0.lock().unwrap().watches[kind].send(event).unwrap();
-    }
-}
 
 fn policy(name: &str, generation: i64, spec: Value) -> Value {
     json!({
@@ -100,7 +43,8 @@ async fn start_with(
     // The watches follow the lists.
     record.wait_for_one(|a| a.path.ends_with("/exporterpolicies") && a.query.contains("watch=true")).await;
     let (leading, elected) = watch::channel(Some(term));
-    let publisher = Publisher::new(gathered.world().cluster(), elected.clone(), telemetry.clone());
+    let publisher =
+        Publisher::new(gathered.world().cluster(), elected.clone(), Admission::Anyone, telemetry.clone());
     let operator = Operator::serve(publisher.clone(), leading).await;
     let (outlooks, wishes) = watch::channel(Arc::default());
     tasks.spawn(Writer::new(client, "me", telemetry.clone()).run(wishes));

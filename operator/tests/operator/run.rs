@@ -1,13 +1,13 @@
 //! What the operator refuses to start with.
 
-use operator::run::{Options, run};
+use operator::run::{Options, Trust, run};
 use tokio_util::sync::CancellationToken;
 
 #[tokio::test]
-async fn agents_from_elsewhere_are_let_in_without_tls_only_where_somebody_says_so() {
+async fn an_operator_that_believes_everybody_listens_on_this_machine_only() {
     let options = Options {
         listen: "0.0.0.0:0".parse().unwrap(),
-        insecure: false,
+        trust: Trust::Nothing,
         web: "127.0.0.1:0".parse().unwrap(),
         namespace: None,
         identity: "me".into(),

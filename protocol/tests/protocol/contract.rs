@@ -12,7 +12,12 @@ fn the_generated_code_is_that_of_the_contract() {
     let out = std::env::temp_dir().join(format!("protocol-{}", std::process::id()));
     std::fs::create_dir_all(&out).unwrap();
     let contract = protox::compile(["agent_config.proto"], [env!("CARGO_MANIFEST_DIR")]).unwrap();
-    tonic_prost_build::configure().out_dir(&out).compile_fds(contract).unwrap();
+    tonic_prost_build::configure()
+        // What holds a token says for itself how it is logged.
+        .skip_debug(["Credential", "AccessQuestion"])
+        .out_dir(&out)
+        .compile_fds(contract)
+        .unwrap();
     let generated = std::fs::read_to_string(out.join("exporter_operator.v1alpha1.rs")).unwrap();
     std::fs::remove_dir_all(&out).unwrap();
     let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/proto.rs");

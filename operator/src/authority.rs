@@ -1,0 +1,163 @@
+//! The certificates by which agents know the operator: an authority of its own that renews itself, or files of somebody
+//! else's; and the ConfigMap from which agents learn whom to believe.
+
+mod config_map;
+mod files;
+mod generations;
+mod leaf;
+mod own;
+mod serving;
+mod x509;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Client;
+use tokio_util::sync::CancellationToken;
+
+pub use generations::Schedule;
+pub use serving::Serving;
+
+use self::config_map::Bundle;
+use self::files::Files;
+use self::own::Own;
+use crate::telemetry::Telemetry;
+
+/// Where the operator's certificate comes from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// An authority that the operator makes and keeps in this Secret.
+    Own {
+        /// Name of the Secret.
+        secret: String,
+        /// The names that agents call the operator by; the first stands for it in certificates.
+        names: Vec<String>,
+        /// When authorities follow each other.
+        schedule: Schedule,
+    },
+    /// Files that somebody else renews, such as a mounted Secret of cert-manager.
+    Files {
+        /// The chain, in PEM.
+        certificate: PathBuf,
+        /// Its key, in PEM.
+        key: PathBuf,
+        /// Who signed it, in PEM.
+        ca: PathBuf,
+        /// How long agents have to learn of a new authority before its certificates are used.
+        overlap: Duration,
+    },
+}
+
+/// Why there is no certificate, or no newer one.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// The API server refuses, or does not answer.
+    #[error("{object}: {source}")]
+    Api {
+        /// Kind and name.
+        object: String,
+        /// What it says.
+        source: Box<kube::Error>,
+    },
+    /// What is there cannot be used.
+    #[error("{place}: {what}")]
+    Content {
+        /// A file, or a Secret and its key.
+        place: String,
+        /// What is wrong and what to do.
+        what: String,
+    },
+    /// A key or certificate cannot be made.
+    #[error("cannot make a certificate: {0}")]
+    Make(#[from] rcgen::Error),
+}
+
+/// How often everything is looked at; a rotation is a matter of hours.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Keeps the operator's certificate and what agents know of it.
+pub struct Authority {
+    kind: Kind,
+    bundle: Bundle,
+    serving: Arc<Serving>,
+    telemetry: Telemetry,
+}
+
+enum Kind {
+    Own(Own),
+    Files(Files),
+}
+
+impl Authority {
+    /// For the namespace of operator and agents; agents read the ConfigMap of this name.
+    pub fn new(
+        client: &Client,
+        namespace: &str,
+        source: Source,
+        config_map: &str,
+        telemetry: Telemetry,
+    ) -> Self {
+        let kind = match source {
+            Source::Own { secret, names, schedule } => {
+                Kind::Own(Own::new(client, namespace, secret, names, schedule))
+            }
+            Source::Files { certificate, key, ca, overlap } => {
+                Kind::Files(Files::new(certificate, key, ca, overlap))
+            }
+        };
+        let bundle = Bundle::new(client, namespace, config_map);
+        Authority { kind, bundle, serving: Arc::default(), telemetry }
+    }
+
+    /// What connections are accepted with, now and after each renewal.
+    pub fn serving(&self) -> Arc<Serving> {
+        self.serving.clone()
+    }
+
+    /// Looks after everything until the end. What cannot be renewed stays as it is, and is tried again.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut last_error = String::new();
+        loop {
+            match self.look().await {
+                Ok(()) => last_error.clear(),
+                Err(error) => {
+                    self.telemetry.certificate_failures.inc();
+                    let text = error.to_string();
+                    if text != last_error {
+                        tracing::error!("{text}; the certificate that is in use stays");
+                        last_error = text;
+                    }
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), AuthorityError> {
+        let now = std::time::SystemTime::now();
+        let pair = match &mut self.kind {
+            Kind::Own(own) => {
+                let generations = own.keep(now).await?;
+                // Agents learn of an authority before anything that it signed is used.
+                self.bundle.hold(&generations.bundle()).await?;
+                self.telemetry.certificate_ends("authority", generations.current_ends());
+                own.leaf(&generations, now)?
+            }
+            Kind::Files(files) => {
+                let found = files.read()?;
+                let known = self.bundle.known().await?;
+                self.bundle.hold(&files::joined(&found.ca, &known, now)).await?;
+                files.due(found, &known, now)
+            }
+        };
+        if let Some(pair) = pair {
+            self.telemetry.certificate_ends("serving", pair.ends);
+            self.serving.take(pair);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,121 @@
+//! The operator's own authority, in a Secret that all replicas share: whoever comes first makes it or takes the next step.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, ObjectMeta, PostParams};
+use kube::{Client, ResourceExt as _};
+
+use super::generations::{Generations, LEAF_LIFETIME, Schedule, Signer};
+use super::x509::{self, Pair};
+use super::{AuthorityError, leaf};
+
+/// Annotate the Secret with this to have the next authority at once; the operator takes the annotation away.
+const ROTATE: &str = "exporter-operator.dev/rotate";
+
+pub(super) struct Own {
+    secrets: Api<Secret>,
+    name: String,
+    names: Vec<String>,
+    schedule: Schedule,
+    /// What was signed last, and by whom.
+    served: Option<(Signer, SystemTime)>,
+}
+
+impl Own {
+    pub(super) fn new(
+        client: &Client,
+        namespace: &str,
+        name: String,
+        names: Vec<String>,
+        schedule: Schedule,
+    ) -> Self {
+        Own { secrets: Api::namespaced(client.clone(), namespace), name, names, schedule, served: None }
+    }
+
+    /// The authorities that there are now, after the steps that it is time for.
+    pub(super) async fn keep(&self, now: SystemTime) -> Result<Generations, AuthorityError> {
+        loop {
+            let found = self.secrets.get_opt(&self.name).await.map_err(|error| self.api(error))?;
+            let (secret, next) = match found {
+                None => (Secret::default(), Some(Generations::first(self.subject(), now, &self.schedule)?)),
+                Some(secret) => {
+                    let is_asked = secret.annotations().contains_key(ROTATE);
+                    let generations = self.read(&secret)?;
+                    let next = generations.step(self.subject(), now, &self.schedule, is_asked)?;
+                    match next {
+                        // Asked while the next one is on its way already.
+                        None if is_asked => (secret, Some(generations)),
+                        None => return Ok(generations),
+                        next => (secret, next),
+                    }
+                }
+            };
+            let Some(next) = next else { continue };
+            match self.write(secret, &next).await {
+                Ok(_) => tracing::info!(secret = self.name, "the authority has taken a step"),
+                // Another replica was quicker.
+                Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {}
+                Err(error) => return Err(self.api(error)),
+            }
+        }
+    }
+
+    /// A new certificate, where it is time for one.
+    pub(super) fn leaf(
+        &mut self,
+        generations: &Generations,
+        now: SystemTime,
+    ) -> Result<Option<Pair>, AuthorityError> {
+        let signer = &generations.current;
+        let is_good = |(by, at): &(Signer, SystemTime)| {
+            by == signer && now.duration_since(*at).unwrap_or_default() < LEAF_LIFETIME / 2
+        };
+        if self.served.as_ref().is_some_and(is_good) {
+            return Ok(None);
+        }
+        let leaf = leaf::sign(signer, &self.names, now)?;
+        let pair = x509::pair(&leaf.certificate, &leaf.key).map_err(|what| self.content("ca.crt", what))?;
+        self.served = Some((signer.clone(), now));
+        Ok(Some(pair))
+    }
+
+    fn subject(&self) -> &str {
+        self.names.first().map_or("exporter-operator", String::as_str)
+    }
+
+    fn read(&self, secret: &Secret) -> Result<Generations, AuthorityError> {
+        let mut data = BTreeMap::new();
+        for (key, value) in secret.data.iter().flatten() {
+            let text =
+                String::from_utf8(value.0.clone()).map_err(|_| self.content(key, "is not text".into()))?;
+            data.insert(key.clone(), text);
+        }
+        Generations::from_data(&data).map_err(|(key, what)| self.content(key, what))
+    }
+
+    async fn write(&self, mut secret: Secret, generations: &Generations) -> Result<Secret, kube::Error> {
+        let bytes = |(key, text): (String, String)| (key, ByteString(text.into_bytes()));
+        secret.data = Some(generations.to_data().into_iter().map(bytes).collect());
+        secret.annotations_mut().remove(ROTATE);
+        let params = PostParams::default();
+        if secret.metadata.resource_version.is_some() {
+            return self.secrets.replace(&self.name, &params, &secret).await;
+        }
+        let labels = super::config_map::labels();
+        secret.metadata =
+            ObjectMeta { name: Some(self.name.clone()), labels: Some(labels), ..ObjectMeta::default() };
+        self.secrets.create(&params, &secret).await
+    }
+
+    fn api(&self, error: kube::Error) -> AuthorityError {
+        AuthorityError::Api { object: format!("the Secret {}", self.name), source: Box::new(error) }
+    }
+
+    fn content(&self, key: &str, what: String) -> AuthorityError {
+        let what = format!("{what}; mend it, or delete the Secret for a new authority");
+        AuthorityError::Content { place: format!("the Secret {}: {key}", self.name), what }
+    }
+}
