@@ -1,6 +1,7 @@
 //! The HTTP endpoint: which part, in which format, shared by requests that overlap.
 
 mod answer;
+mod authorization;
 mod flight;
 mod gzip;
 mod listen;
@@ -13,6 +14,7 @@ pub mod text;
 mod web_config;
 
 pub use answer::Exposition;
+pub use authorization::{Authorization, Tokens};
 pub use flight::Flights;
 pub use gzip::Gzip;
 pub use listen::Listener;

@@ -32,6 +32,8 @@ pub struct Flags {
     pub systemd_socket: bool,
     /// `--web.config.file`
     pub web_config: Option<PathBuf>,
+    /// `--web.authorization`
+    pub authorization: AuthorizationFlag,
     /// `--web.telemetry-path`
     pub telemetry_path: String,
     /// `--web.max-requests`; nothing where there is no limit.
@@ -66,6 +68,17 @@ pub struct Flags {
     pub named: Vec<String>,
     /// What was taken and should be said otherwise, or does nothing.
     pub warnings: Vec<String>,
+}
+
+/// Who may read the metrics, of those whom the web configuration lets in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthorizationFlag {
+    /// All of them.
+    None,
+    /// Who shows a certificate.
+    Certificate,
+    /// Whose token the operator says it of.
+    Operator,
 }
 
 /// What the program is started for.
@@ -157,6 +170,16 @@ fn from_matches(matches: &ArgMatches) -> Result<Flags, String> {
         listen: all("web.listen-address").into_iter().map(listen_address).collect::<Result<_, _>>()?,
         systemd_socket: is_on("web.systemd-socket"),
         web_config: text("web.config.file").filter(|path| !path.is_empty()).map(Into::into),
+        authorization: match text("web.authorization").as_deref() {
+            Some("certificate") => AuthorizationFlag::Certificate,
+            Some("operator") if operator.addresses.is_empty() => {
+                return Err(
+                    "--web.authorization=operator: there is nobody to ask; give --operator".to_owned()
+                );
+            }
+            Some("operator") => AuthorizationFlag::Operator,
+            _ => AuthorizationFlag::None,
+        },
         telemetry_path: telemetry_path(&text("web.telemetry-path").unwrap_or_default())?,
         max_requests: matches
             .get_one::<i64>("web.max-requests")

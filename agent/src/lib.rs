@@ -13,6 +13,7 @@ pub mod plan;
 pub mod prepare_last_good;
 pub mod subscribe;
 
+pub mod access;
 mod collect_error;
 pub mod collector;
 pub mod devices;

@@ -4,10 +4,11 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use agent::access;
 use agent::config::Config;
 use agent::confine::{self, Confinement};
-use agent::expose::{Exposition, Listener, WebConfig, serve};
-use agent::flags::{Flags, Invocation};
+use agent::expose::{Authorization, Exposition, Listener, Tokens, WebConfig, serve};
+use agent::flags::{AuthorizationFlag, Flags, Invocation};
 use agent::follow_pods;
 use agent::follow_stats;
 use agent::health::Health;
@@ -92,6 +93,7 @@ async fn run(flags: Flags, confinement: Confinement) -> anyhow::Result<()> {
     let scraper = Arc::new(Mutex::new(scraper));
     let last_good = flags.last_good.as_deref().map(LastGood::new);
     let health = Health::new(flags.kubelet.is_some());
+    let (asker, questions) = access::questions();
     let config = Config::new(scraper.clone(), telemetry.clone(), flags.overlay.clone(), last_good);
     if let Some(path) = &flags.config {
         config.use_file(path)?;
@@ -110,6 +112,7 @@ async fn run(flags: Flags, confinement: Confinement) -> anyhow::Result<()> {
             config,
             telemetry: telemetry.clone(),
             health: health.clone(),
+            questions,
         };
         tokio::spawn(subscription.run(verdicts));
     }
@@ -136,8 +139,24 @@ async fn run(flags: Flags, confinement: Confinement) -> anyhow::Result<()> {
     if let Some(path) = &flags.web_config {
         let web = Arc::new(WebConfig::open(path.clone(), telemetry).context("--web.config.file")?);
         scheme = if web.is_tls() { "https" } else { "http" };
+        anyhow::ensure!(
+            flags.authorization != AuthorizationFlag::Certificate || web.verifies_clients(),
+            "--web.authorization=certificate: --web.config.file has no client_auth_type that verifies certificates; give \
+             VerifyClientCertIfGiven, by which the health of the agent needs none"
+        );
         exposition = exposition.behind(web);
     }
+    match flags.authorization {
+        AuthorizationFlag::None => {}
+        AuthorizationFlag::Certificate => exposition = exposition.to(Authorization::Certificate),
+        AuthorizationFlag::Operator => {
+            exposition = exposition.to(Authorization::Operator(Tokens::new(asker)))
+        }
+    }
+    anyhow::ensure!(
+        flags.authorization == AuthorizationFlag::None || scheme == "https",
+        "--web.authorization: nobody is to be known without TLS; give it in --web.config.file"
+    );
     let exposition = Arc::new(exposition);
     for listener in listeners(&flags).await? {
         tracing::info!("serving on {scheme}://{}{}", listener.address(), flags.telemetry_path);

@@ -12,6 +12,7 @@ use protocol::{
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::access::Questions;
 use crate::collector::capabilities;
 use crate::config::Config;
 use crate::health::Health;
@@ -30,6 +31,8 @@ pub struct Subscription {
     pub telemetry: Arc<Telemetry>,
     /// What the operator is told of the agent itself.
     pub health: Health,
+    /// What it is asked.
+    pub questions: Questions,
 }
 
 /// Why a stream ended.
@@ -59,12 +62,14 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
 impl Subscription {
     /// Follows the operator until the program ends. What is in force stays in force whenever nobody is heard.
-    pub async fn run(self, mut verdicts: Option<Verdicts>) {
+    pub async fn run(mut self, mut verdicts: Option<Verdicts>) {
         let mut failures = 0u32;
         let mut last_error = String::new();
+        let addresses = self.reach.addresses.clone();
         loop {
-            for address in &self.reach.addresses {
+            for address in &addresses {
                 let Err(error) = self.follow(address, &mut verdicts, &mut failures).await;
+                self.questions.lose();
                 // Behind one address there may be several operators, and the next try may meet the leader.
                 if matches!(&error, StreamError::Status(s) if s.code() == tonic::Code::FailedPrecondition) {
                     failures = 0;
@@ -83,7 +88,7 @@ impl Subscription {
     }
 
     async fn follow(
-        &self,
+        &mut self,
         address: &str,
         verdicts: &mut Option<Verdicts>,
         failures: &mut u32,
@@ -118,6 +123,10 @@ impl Subscription {
                     say_health(&say, &mut health).await?;
                     continue;
                 }
+                question = self.questions.next(), if is_followed => {
+                    send(&say, question).await?;
+                    continue;
+                }
                 _ = looks.tick(), if is_followed && token.is_some() => {
                     self.renew(&mut token, &say).await?;
                     continue;
@@ -148,8 +157,9 @@ impl Subscription {
                     }
                     report(&say, answer).await?;
                 }
-                // A kind of message that a newer operator has, or an answer to nothing that was asked.
-                Some(operator_message::Message::AccessAnswer(_)) | None => {}
+                Some(operator_message::Message::AccessAnswer(answer)) => self.questions.answer(&answer),
+                // A kind of message that a newer operator has.
+                None => {}
             }
         }
     }

@@ -11,6 +11,7 @@ pub mod report;
 pub mod validate;
 
 pub mod accept;
+pub mod access;
 pub mod authority;
 pub mod identity;
 

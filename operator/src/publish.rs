@@ -23,6 +23,7 @@ use tonic::{Request, Response, Status, Streaming};
 pub(crate) use self::refused::Refused;
 use self::stream::Caller;
 use crate::accept::{self, Peer};
+use crate::access::Accesses;
 use crate::agents::{Agent, Agents};
 use crate::identity::{Alarm, Alarms, Denied, Identify, Identity};
 use crate::telemetry::Telemetry;
@@ -46,8 +47,15 @@ pub struct Publisher {
 pub enum Admission {
     /// Whoever comes, and that it is of the node that it names.
     Anyone,
-    /// Who shows the token of an agent; who does not is told of there.
-    Tokens(Arc<Identify>, Alarms),
+    /// Who shows the token of an agent; who does not is told of.
+    Tokens {
+        /// Tells agents by their tokens.
+        identify: Arc<Identify>,
+        /// Where it is told.
+        alarms: Alarms,
+        /// Whom agents may let read their metrics.
+        accesses: Arc<Accesses>,
+    },
 }
 
 #[derive(Default)]
@@ -129,7 +137,9 @@ impl Publisher {
 
     /// Ends the stream of each pod that is gone.
     async fn end_with_pods(&self) -> Infallible {
-        let Admission::Tokens(identify, _) = &self.admission else { return std::future::pending().await };
+        let Admission::Tokens { identify, .. } = &self.admission else {
+            return std::future::pending().await;
+        };
         let mut pods = identify.pods();
         while pods.changed().await {
             tokio::time::sleep(GATHER).await;
@@ -222,7 +232,7 @@ impl Publisher {
         let from = from.map(|peer| peer.address);
         let credential = identity.map(|it| it.credential.clone()).unwrap_or_default();
         tracing::warn!(?from, credential, "refused as an agent: {denied}");
-        if let Admission::Tokens(_, alarms) = &self.admission
+        if let Admission::Tokens { alarms, .. } = &self.admission
             && denied.is_suspicious()
         {
             let _ = alarms.try_send(Alarm { denied: denied.clone(), from, credential });
@@ -230,7 +240,7 @@ impl Publisher {
     }
 
     async fn identify(&self, metadata: &MetadataMap) -> Result<Option<Identity>, Denied> {
-        let Admission::Tokens(identify, _) = &self.admission else { return Ok(None) };
+        let Admission::Tokens { identify, .. } = &self.admission else { return Ok(None) };
         let header = metadata.get("authorization").and_then(|value| value.to_str().ok());
         let token = header.and_then(|header| header.strip_prefix("Bearer ")).ok_or(Denied::NoToken)?;
         identify.who(&Token::new(token)).await.map(Some)

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Accesses;
 use crate::authority::{Authority, Serving, Source};
 use crate::gather::Gathered;
 use crate::identity::{Account, AgentPods, Identify, sound};
@@ -157,7 +158,8 @@ impl Door {
         let (identity, telemetry) = (identity.to_owned(), telemetry.clone());
         tasks.spawn(sound(client.clone(), account.clone(), pods.clone(), identity, telemetry, sounded));
         let identify = Identify::new(client.clone(), account, pods.clone(), gathered.clone());
-        let admission = Admission::Tokens(Arc::new(identify), alarms);
+        let accesses = Accesses::new(client.clone());
+        let admission = Admission::Tokens { identify: Arc::new(identify), alarms, accesses };
         Ok(Door { admission, serving: Some(serving), pods: Some(pods) })
     }
 

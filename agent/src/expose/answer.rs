@@ -12,6 +12,7 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::authorization::{Authorization, Unauthorized};
 use super::flight::Flights;
 use super::gzip::Gzip;
 use super::negotiate::{self, Encoding};
@@ -34,6 +35,7 @@ pub struct Exposition {
     requests: Arc<Semaphore>,
     telemetry_path: String,
     gate: Option<Gate>,
+    authorization: Option<Authorization>,
 }
 
 /// What requests must agree in to share an answer.
@@ -74,12 +76,18 @@ impl Exposition {
             requests: Arc::new(Semaphore::new(most)),
             telemetry_path,
             gate: None,
+            authorization: None,
         }
     }
 
     /// Answers only whom this configuration lets in.
     pub fn behind(self, web: Arc<WebConfig>) -> Self {
         Exposition { gate: Some(Gate::new(web)), ..self }
+    }
+
+    /// Gives metrics only to these; before, the web configuration lets in.
+    pub fn to(self, authorization: Authorization) -> Self {
+        Exposition { authorization: Some(authorization), ..self }
     }
 
     pub(super) fn web_config(&self) -> Option<&Arc<WebConfig>> {
@@ -90,14 +98,22 @@ impl Exposition {
         self: Arc<Self>,
         request: Request<Incoming>,
         unsent: mpsc::Sender<Unsent>,
+        has_certificate: bool,
     ) -> Response<Full<Bytes>> {
         let Some(gate) = &self.gate else { return self.clone().admitted(request, unsent).await };
         // Who asks whether the agent is well need not be known, and is told no more than that.
         let is_open = matches!(request.uri().path(), "/-/healthy" | "/-/ready");
         let (loaded, refusal) = gate.admit(request.headers(), is_open, Instant::now()).await;
-        let mut response = match refusal {
-            None => self.clone().admitted(request, unsent).await,
-            Some(refusal) => refused(refusal),
+        let unauthorized = match &self.authorization {
+            Some(authorization) if !is_open && refusal.is_none() => {
+                authorization.check(request.headers(), has_certificate).await.err()
+            }
+            _ => None,
+        };
+        let mut response = match (refusal, unauthorized) {
+            (None, None) => self.clone().admitted(request, unsent).await,
+            (Some(refusal), _) => refused(refusal),
+            (None, Some(why)) => unauthorized_answer(why),
         };
         for (name, value) in loaded.headers() {
             response.headers_mut().insert(name, value.clone());
@@ -218,6 +234,21 @@ fn refused(refusal: Refusal) -> Response<Full<Bytes>> {
         }
         Refusal::TooMany => plain(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests\n"),
         Refusal::Busy => busy("too many passwords wait to be checked\n"),
+    }
+}
+
+fn unauthorized_answer(why: Unauthorized) -> Response<Full<Bytes>> {
+    match why {
+        Unauthorized::NoCertificate => plain(StatusCode::UNAUTHORIZED, "a client certificate is needed\n"),
+        Unauthorized::Unauthenticated => {
+            let mut response = plain(StatusCode::UNAUTHORIZED, "a token of the cluster is needed\n");
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            response
+        }
+        Unauthorized::Forbidden => {
+            plain(StatusCode::FORBIDDEN, "needs a role that grants `get` on the path /metrics\n")
+        }
+        Unauthorized::Unknown => busy("the operator does not say who may read\n"),
     }
 }
 

@@ -62,26 +62,42 @@ pub async fn serve(listener: impl Into<Listener>, exposition: Arc<Exposition>) {
 
 async fn connection(stream: Box<dyn Io>, exposition: Arc<Exposition>) {
     let stream: Box<dyn Io> = Box::new(Paced::new(stream, READ_TIMEOUT));
-    let tls = match exposition.web_config() {
-        Some(web) => web.current().await.tls.clone(),
-        None => None,
+    let (tls, verifies) = match exposition.web_config() {
+        Some(web) => {
+            let loaded = web.current().await;
+            (loaded.tls.clone(), loaded.verifies_clients())
+        }
+        None => (None, false),
     };
-    let Some(tls) = tls else { return http(stream, false, exposition).await };
+    let Some(tls) = tls else { return http(stream, Spoken::default(), exposition).await };
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(tls).accept(stream)).await {
         Ok(Ok(stream)) => {
-            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            http(Box::new(stream), is_http2, exposition).await;
+            let session = stream.get_ref().1;
+            let spoken = Spoken {
+                is_http2: session.alpn_protocol() == Some(b"h2"),
+                has_certificate: verifies && session.peer_certificates().is_some_and(|it| !it.is_empty()),
+            };
+            http(Box::new(stream), spoken, exposition).await;
         }
         Ok(Err(error)) => tracing::debug!("TLS handshake: {error}"),
         Err(_) => tracing::debug!("a client that is slow with its handshake is cut off"),
     }
 }
 
-async fn http(stream: Box<dyn Io>, is_http2: bool, exposition: Arc<Exposition>) {
+/// What the handshake has shown.
+#[derive(Clone, Copy, Default)]
+struct Spoken {
+    is_http2: bool,
+    /// One that was verified.
+    has_certificate: bool,
+}
+
+async fn http(stream: Box<dyn Io>, spoken: Spoken, exposition: Arc<Exposition>) {
+    let Spoken { is_http2, has_certificate } = spoken;
     let (unsent, answers) = mpsc::channel(2);
     let answer = service_fn(move |request| {
         let (exposition, unsent) = (exposition.clone(), unsent.clone());
-        async move { Ok::<_, Infallible>(exposition.answer(request, unsent).await) }
+        async move { Ok::<_, Infallible>(exposition.answer(request, unsent, has_certificate).await) }
     });
     let stream = TokioIo::new(stream);
     let served = async {

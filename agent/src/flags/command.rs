@@ -45,7 +45,12 @@ fn web(command: Command) -> Command {
             .default_value("40")
             .value_parser(clap::value_parser!(i64)),
         )
-        .arg(value("web.config.file", "A file with TLS, users and headers, as the exporter toolkit has it."));
+        .arg(value("web.config.file", "A file with TLS, users and headers, as the exporter toolkit has it."))
+        .arg(
+            value("web.authorization", "Who may read, beside what --web.config.file asks for: anybody (none), who shows a client certificate (certificate), or who shows a token whose bearer may `get` /metrics in the cluster (operator).")
+                .default_value("none")
+                .value_parser(["none", "certificate", "operator"]),
+        );
     let command = switch(
         command,
         "web.systemd-socket",

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use agent::expose::{Exposition, WebConfig, serve};
+use agent::expose::{Authorization, Exposition, WebConfig, serve};
 use agent::plan::{Overlay, Plan};
 use agent::scrape::Scraper;
 use agent::source::Paths;
@@ -22,6 +22,11 @@ async fn agent(max_requests: usize) -> SocketAddr {
 /// The same behind a web configuration.
 pub(crate) async fn serve_behind(web: Arc<WebConfig>, telemetry: Arc<Telemetry>) -> SocketAddr {
     serve_at_loopback(exposition(telemetry, 4).behind(web)).await
+}
+
+/// As [`serve_behind`], for those alone who show a certificate.
+pub(crate) async fn serve_to_certificates(web: Arc<WebConfig>, telemetry: Arc<Telemetry>) -> SocketAddr {
+    serve_at_loopback(exposition(telemetry, 4).behind(web).to(Authorization::Certificate)).await
 }
 
 fn exposition(telemetry: Arc<Telemetry>, max_requests: usize) -> Exposition {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
+use agent::access::{Questions, questions};
 use agent::config::Config;
 use agent::health::Health;
 use agent::in_force::InForce;
@@ -17,7 +18,7 @@ use agent::subscribe::Subscription;
 use agent::telemetry::Telemetry;
 use protocol::proto::agent_config_server::{AgentConfig, AgentConfigServer};
 use protocol::proto::{self, agent_message, operator_message};
-use protocol::{MetricSelection, Outcome, PROTOCOL, Policy, PolicyContent, Report, Snapshot};
+use protocol::{Access, MetricSelection, Outcome, PROTOCOL, Policy, PolicyContent, Report, Snapshot, Token};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -33,6 +34,8 @@ struct Operator {
 struct Stream {
     heard: Streaming<proto::AgentMessage>,
     say: mpsc::Sender<Result<proto::OperatorMessage, Status>>,
+    /// What the call's header says.
+    authorization: Option<String>,
 }
 
 type Said = Pin<Box<dyn tokio_stream::Stream<Item = Result<proto::OperatorMessage, Status>> + Send>>;
@@ -49,7 +52,9 @@ impl AgentConfig for Operator {
             return Err(Status::failed_precondition("not leader"));
         }
         let (say, said) = mpsc::channel(4);
-        let stream = Stream { heard: request.into_inner(), say };
+        let authorization =
+            request.metadata().get("authorization").map(|value| value.to_str().unwrap().to_owned());
+        let stream = Stream { heard: request.into_inner(), say, authorization };
         self.streams.send(stream).await.map_err(|_| Status::unavailable("the test is over"))?;
         Ok(Response::new(Box::pin(ReceiverStream::new(said))))
     }
@@ -118,6 +123,12 @@ impl Folder {
 
     /// As [`Self::agent`], with a health of which the test speaks.
     fn agent_with(&self, addresses: &[&str], health: Health) -> Config {
+        let reach =
+            Reach { addresses: addresses.iter().map(|a| (*a).to_owned()).collect(), ..Reach::default() };
+        self.agent_by(reach, health, questions().1)
+    }
+
+    fn agent_by(&self, reach: Reach, health: Health, questions: Questions) -> Config {
         let paths = Paths::default();
         let telemetry = Arc::new(Telemetry::new().unwrap());
         let plan = Plan::waiting(&Overlay::default());
@@ -126,14 +137,12 @@ impl Folder {
             Config::new(scraper, telemetry.clone(), Overlay::default(), Some(LastGood::new(&self.0)));
         let verdicts = config.use_last_good("node");
         let subscription = Subscription {
-            reach: Reach {
-                addresses: addresses.iter().map(|a| (*a).to_owned()).collect(),
-                ..Reach::default()
-            },
+            reach,
             node: "node".to_owned(),
             config: config.clone(),
             telemetry,
             health,
+            questions,
         };
         tokio::spawn(subscription.run(verdicts));
         config
@@ -362,4 +371,52 @@ async fn a_kubelet_that_refuses_is_told_of_when_it_changes_and_to_each_operator_
     health.kubelet(Err(&forbidden()));
     health.kubelet(Ok(()));
     assert_eq!(stream.health().await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_shows_its_token_and_each_newer_one_on_the_same_stream() {
+    let folder = Folder::new("token");
+    let file = folder.0.join("token");
+    std::fs::write(&file, "first\n").unwrap();
+    let (leader, mut streams) = operator(true).await;
+    let reach = Reach { addresses: vec![leader], token_file: Some(file.clone()), ..Reach::default() };
+    folder.agent_by(reach, Health::new(false), questions().1);
+    let mut stream = streams.recv().await.unwrap();
+    assert_eq!(stream.authorization.as_deref(), Some("Bearer first"));
+    stream.hello().await;
+    stream.welcome(5).await;
+    std::fs::write(folder.0.join("new"), "second").unwrap();
+    std::fs::rename(folder.0.join("new"), &file).unwrap();
+    loop {
+        if let agent_message::Message::Credential(credential) = stream.hear().await {
+            assert_eq!(credential.token, "second");
+            break;
+        }
+    }
+    // The next stream begins with it.
+    drop(stream);
+    assert_eq!(streams.recv().await.unwrap().authorization.as_deref(), Some("Bearer second"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_asks_the_operator_who_may_read() {
+    let folder = Folder::new("access");
+    let (leader, mut streams) = operator(true).await;
+    let (asker, questions) = questions();
+    let reach = Reach { addresses: vec![leader], ..Reach::default() };
+    folder.agent_by(reach, Health::new(false), questions);
+    let mut stream = streams.recv().await.unwrap();
+    stream.hello().await;
+    stream.welcome(5).await;
+    let answer = async {
+        loop {
+            if let agent_message::Message::AccessQuestion(question) = stream.hear().await {
+                assert_eq!(question.token, "of prometheus");
+                let answer = Access::answer(Some(Access::Allowed), question.id);
+                return stream.say(operator_message::Message::AccessAnswer(answer)).await;
+            }
+        }
+    };
+    let (access, ()) = tokio::join!(asker.ask(Token::new("of prometheus")), answer);
+    assert_eq!(access, Some(Access::Allowed));
 }

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::http::{ask, serve_behind};
+use crate::http::{ask, serve_behind, serve_to_certificates};
 
 /// A folder with a web configuration and a CA that signs what it names.
 struct Folder {
@@ -99,8 +99,12 @@ impl Folder {
 
     /// Asks for the readiness by TLS; nothing where the client is turned away.
     async fn get(&self, agent: std::net::SocketAddr, client: Client<'_>) -> Option<String> {
+        self.get_path(agent, client, "/-/ready").await
+    }
+
+    async fn get_path(&self, agent: std::net::SocketAddr, client: Client<'_>, path: &str) -> Option<String> {
         let mut stream = self.connect(agent, client).await.ok()?;
-        let request = "GET /-/ready HTTP/1.1\r\nhost: agent\r\nconnection: close\r\n\r\n";
+        let request = format!("GET {path} HTTP/1.1\r\nhost: agent\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.ok()?;
@@ -249,6 +253,30 @@ async fn clients_are_asked_for_what_client_auth_type_says() {
          client_auth_type: RequireAndVerifyClientCert\n  client_ca: |\n    {inline}\n"
     ));
     assert!(folder.is_let_in(agent, with(&known)).await && !folder.is_let_in(agent, with(&stranger)).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_are_for_a_verified_certificate_where_that_is_asked_for_and_health_is_for_all() {
+    let folder = Folder::new("certificate");
+    let telemetry = Arc::new(Telemetry::new().unwrap());
+    let known = folder.certify("known", vec![SanType::DnsName("prometheus.example".try_into().unwrap())]);
+    let with_ca = "client_auth_type: VerifyClientCertIfGiven, client_ca_file: ca.pem";
+    let line =
+        |auth: &str| format!("tls_server_config: {{cert_file: server.pem, key_file: server.key, {auth}}}");
+    folder.configure(&line(with_ca));
+    let agent = serve_to_certificates(folder.open(&telemetry).unwrap(), telemetry).await;
+    let status = async |client: Client<'_>, path: &str| {
+        let answer = folder.get_path(agent, client, path).await.unwrap_or_default();
+        answer.split(' ').nth(1).unwrap_or_default().to_owned()
+    };
+    assert_eq!(status(ANY, "/-/ready").await, "200");
+    for path in ["/metrics", "/metrics/agent", "/", "/none"] {
+        assert_eq!(status(ANY, path).await, "401", "{path}");
+    }
+    assert_eq!(status(with(&known), "/metrics/agent").await, "200");
+    // A certificate that nobody verifies shows nothing, whatever the file has come to say.
+    folder.configure(&line("client_auth_type: RequireAnyClientCert"));
+    assert_eq!(status(with(&known), "/metrics/agent").await, "401");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

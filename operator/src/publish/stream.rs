@@ -1,10 +1,11 @@
 //! One stream, from the hello to its end: what is said and heard on it, and by when.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use protocol::proto::{self, agent_message, operator_message};
-use protocol::{Hello, PROTOCOL, Snapshot, Token};
-use tokio::sync::{mpsc, oneshot};
+use protocol::{Access, Hello, PROTOCOL, Snapshot, Token};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::{Status, Streaming};
 
@@ -29,6 +30,8 @@ const HELLO_WITHIN: Duration = Duration::from_secs(10);
 const END_WITHIN: Duration = Duration::from_secs(5);
 /// The API server is not asked more often than this whose a newer token is, neither again nor about the next one.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
+/// Questions of one agent that wait for an answer.
+const MOST_QUESTIONS: usize = 8;
 /// The longest name that a Kubernetes object has.
 const MAX_NODE_NAME: usize = 253;
 /// Longer than the life of any token, and short enough to count with.
@@ -88,6 +91,7 @@ impl Publisher {
         }
         let mut has = hello.digest.clone();
         let mut pass = caller.identity.as_ref().map(Pass::of);
+        let questions = Arc::new(Semaphore::new(MOST_QUESTIONS));
         loop {
             if *leading.borrow_and_update() != Some(term) {
                 return Err(Refused::NotLeader);
@@ -119,6 +123,7 @@ impl Publisher {
                         Some(agent_message::Message::Credential(it)) => if let Some(pass) = &mut pass {
                             pass.newer = Some((Token::new(it.token), pass.reviewed + ASK_AGAIN));
                         },
+                        Some(agent_message::Message::AccessQuestion(it)) => self.inquire(it, &questions, say),
                         // A second hello, and the kinds of message that a newer agent has.
                         _ => {}
                     },
@@ -128,9 +133,25 @@ impl Publisher {
         }
     }
 
+    /// Answers when the API server has. An agent that asks more at a time gets no answer to what is too much.
+    fn inquire(&self, question: proto::AccessQuestion, questions: &Arc<Semaphore>, say: &Say) {
+        let Ok(place) = questions.clone().try_acquire_owned() else { return };
+        let (say, admission) = (say.clone(), self.admission.clone());
+        tokio::spawn(async move {
+            let access = match &admission {
+                Admission::Tokens { accesses, .. } => accesses.of(&Token::new(question.token)).await,
+                Admission::Anyone => None,
+            };
+            let answer = operator_message::Message::AccessAnswer(Access::answer(access, question.id));
+            // One that does not read waits no longer than for its end.
+            let _ = timeout(END_WITHIN, say.send(Ok(message(answer)))).await;
+            drop(place);
+        });
+    }
+
     /// Takes a newer token of the same pod. Where nobody can say whose it is, that is asked again until the older one ends.
     async fn renew(&self, pass: &mut Pass, token: Token, caller: &Caller) -> Result<(), Refused> {
-        let (Admission::Tokens(identify, _), Some(first)) = (&self.admission, &caller.identity) else {
+        let (Admission::Tokens { identify, .. }, Some(first)) = (&self.admission, &caller.identity) else {
             return Ok(());
         };
         let denied = match identify.who(&token).await {

@@ -5,12 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use operator::access::Accesses;
 use operator::gather::Gathered;
 use operator::identity::{Account, AgentPods, Identify, sound};
 use operator::publish::{Admission, Publisher};
 use operator::telemetry::Telemetry;
-use protocol::proto::{self, agent_message};
-use protocol::{AUDIENCE, Hello};
+use protocol::proto::{self, agent_message, operator_message};
+use protocol::{AUDIENCE, Access, Hello};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -57,6 +58,11 @@ fn token(pod: &str, node: &str) -> String {
 
 fn review(asked: &Asked) -> Value {
     let spec = &asked.body["spec"];
+    if spec.get("audiences").is_none() {
+        // Somebody who wants to read metrics.
+        let user = spec["token"].as_str().unwrap();
+        return json!({"authenticated": user != "nobody", "user": {"username": user}});
+    }
     assert_eq!(spec["audiences"], json!([AUDIENCE]));
     let token = spec["token"].as_str().unwrap();
     let Some((pod, node)) = token.split('.').next().unwrap().split_once('|') else {
@@ -83,6 +89,13 @@ impl Guarded {
         let reviews = Arc::new(Mutex::new(true));
         let (answers, are_reviewed) = (cluster.clone(), reviews.clone());
         let (client, record) = client(move |asked| -> Answer {
+            if asked.path.ends_with("/subjectaccessreviews") {
+                let mut object = asked.body.clone();
+                let spec = &asked.body["spec"];
+                assert_eq!(spec["nonResourceAttributes"], json!({"path": "/metrics", "verb": "get"}));
+                object["status"] = json!({"allowed": spec["user"] == "prometheus"});
+                return (201, object).into();
+            }
             if !asked.path.ends_with("/tokenreviews") {
                 return answers.answer(asked);
             }
@@ -110,9 +123,11 @@ impl Guarded {
             telemetry.clone(),
             sounded,
         ));
+        let reader = client.clone();
         let identify = Arc::new(Identify::new(client, account, pods, gathered));
         let (leading, elected) = watch::channel(Some(1));
-        let admission = Admission::Tokens(identify, alarms);
+        let accesses = Accesses::new(reader);
+        let admission = Admission::Tokens { identify, alarms, accesses };
         let publisher = Publisher::new("cluster", elected, admission, telemetry.clone());
         let operator = Operator::serve(publisher, leading).await;
         operator.publish(&[snapshot("n1", "a"), snapshot("n2", "b")]);
@@ -281,6 +296,32 @@ async fn a_token_from_elsewhere_takes_no_stream_from_the_pod_itself() {
     assert!(guarded.counted("elsewhere"));
     guarded.told("from its own address").await;
     own.snapshot().await;
+}
+
+#[tokio::test]
+async fn an_agent_is_told_who_may_read_its_metrics_and_the_api_server_is_asked_once() {
+    let guarded = Guarded::start().await;
+    let mut agent = guarded.open("n1", &token("a-1", "n1")).await.ok().unwrap();
+    agent.snapshot().await;
+    let mut of = async |id: u64, who: &str| {
+        let question = proto::AccessQuestion { id, token: who.to_owned() };
+        agent.tell(agent_message::Message::AccessQuestion(question)).await;
+        match agent.next().await.unwrap() {
+            operator_message::Message::AccessAnswer(answer) => {
+                assert_eq!(answer.id, id);
+                Access::from_answer(&answer)
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(of(1, "prometheus").await, Some(Access::Allowed));
+    assert_eq!(of(2, "somebody").await, Some(Access::Forbidden));
+    assert_eq!(of(3, "nobody").await, Some(Access::Unauthenticated));
+    *guarded.reviews.lock().unwrap() = false;
+    assert_eq!(of(4, "prometheus").await, Some(Access::Allowed), "it is known for a while");
+    assert_eq!(of(5, "somebody-else").await, None);
+    let rights = guarded.record.wait_for(1).await;
+    assert_eq!(rights.iter().filter(|a| a.path.ends_with("/subjectaccessreviews")).count(), 2);
 }
 
 #[tokio::test]

@@ -45,6 +45,12 @@ struct Content {
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Loaded {
+    /// Whether a certificate that a client shows is one that the CA signed.
+    pub(in crate::expose) fn verifies_clients(&self) -> bool {
+        let auth = self.settings.tls.as_ref().map(|tls| tls.client_auth);
+        matches!(auth, Some(ClientAuth::VerifyIfGiven | ClientAuth::RequireAndVerify))
+    }
+
     /// What every answer carries.
     pub(in crate::expose) fn headers(&self) -> &[(HeaderName, HeaderValue)] {
         &self.settings.headers
@@ -73,6 +79,11 @@ impl WebConfig {
     /// Whether connections are by TLS now.
     pub fn is_tls(&self) -> bool {
         self.loaded().tls.is_some()
+    }
+
+    /// Whether a certificate that a client shows is one that the CA signed.
+    pub fn verifies_clients(&self) -> bool {
+        self.loaded().verifies_clients()
     }
 
     /// What is in force now, after a look at the files.
