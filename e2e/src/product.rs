@@ -36,7 +36,10 @@ pub fn install(cluster: &Cluster) -> Result<()> {
 pub fn apply(cluster: &Cluster) -> Result<()> {
     let crd = file("../crds/exporterpolicies.yaml")?;
     cluster.kubectl.apply_server_side(&crd, "e2e")?;
-    cluster.kubectl.wait("condition=Established", &["crd", POLICIES], PATIENCE)?;
+    // One that has no condition at all yet is an error to kubectl.
+    wait_for("the resource to be established", PATIENCE, || {
+        cluster.kubectl.wait("condition=Established", &["crd", POLICIES], PATIENCE).map(Some)
+    })?;
     cluster.kubectl.apply(NAMESPACE_MANIFEST)?;
     cluster.kubectl.apply(OPERATOR_MANIFEST)?;
     rollout(cluster, "deployment/exporter-operator")?;

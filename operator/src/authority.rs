@@ -1,6 +1,7 @@
 //! The certificates by which agents know the operator: an authority of its own that renews itself, or files of somebody
 //! else's; and the ConfigMap from which agents learn whom to believe.
 
+mod agents;
 mod config_map;
 mod files;
 mod generations;
@@ -16,9 +17,11 @@ use std::time::Duration;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
+pub use agents::AgentsCertificate;
 pub use generations::Schedule;
 pub use serving::Serving;
 
+use self::agents::Agents;
 use self::config_map::Bundle;
 use self::files::Files;
 use self::own::Own;
@@ -35,6 +38,8 @@ pub enum Source {
         names: Vec<String>,
         /// When authorities follow each other.
         schedule: Schedule,
+        /// What it signs for the agents, where they serve by TLS.
+        agents: Option<AgentsCertificate>,
     },
     /// Files that somebody else renews, such as a mounted Secret of cert-manager.
     Files {
@@ -85,7 +90,7 @@ pub struct Authority {
 }
 
 enum Kind {
-    Own(Own),
+    Own(Box<Own>, Option<Agents>),
     Files(Files),
 }
 
@@ -99,8 +104,9 @@ impl Authority {
         telemetry: Telemetry,
     ) -> Self {
         let kind = match source {
-            Source::Own { secret, names, schedule } => {
-                Kind::Own(Own::new(client, namespace, secret, names, schedule))
+            Source::Own { secret, names, schedule, agents } => {
+                let agents = agents.map(|wanted| Agents::new(client, namespace, wanted));
+                Kind::Own(Box::new(Own::new(client, namespace, secret, names, schedule)), agents)
             }
             Source::Files { certificate, key, ca, overlap } => {
                 Kind::Files(Files::new(certificate, key, ca, overlap))
@@ -140,11 +146,14 @@ impl Authority {
     async fn look(&mut self) -> Result<(), AuthorityError> {
         let now = std::time::SystemTime::now();
         let pair = match &mut self.kind {
-            Kind::Own(own) => {
+            Kind::Own(own, agents) => {
                 let generations = own.keep(now).await?;
                 // Agents learn of an authority before anything that it signed is used.
                 self.bundle.hold(&generations.bundle()).await?;
                 self.telemetry.certificate_ends("authority", generations.current_ends());
+                if let Some(agents) = agents {
+                    agents.keep(&generations.current, now).await?;
+                }
                 own.leaf(&generations, now)?
             }
             Kind::Files(files) => {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use k8s_openapi::jiff::SignedDuration;
-use operator::authority::{Schedule, Source};
+use operator::authority::{AgentsCertificate, Schedule, Source};
 use operator::offline::{self, Files};
 use operator::run::{Options, Trust, run};
 use operator::telemetry::log_to_stderr;
@@ -72,6 +72,12 @@ struct Agents {
     /// DaemonSet of the agents, in the operator's namespace.
     #[arg(long = "agent.daemon-set", default_value = "exporter-agent", value_name = "NAME")]
     daemon_set: String,
+    /// Secret that gets a certificate for the agents' metrics, signed by the operator's own authority; none without it.
+    #[arg(long = "agent.certificate-secret", value_name = "NAME", requires = "certificate_names")]
+    certificate_secret: Option<String>,
+    /// A name in that certificate. May be repeated.
+    #[arg(long = "agent.certificate-name", value_name = "NAME", requires = "certificate_secret")]
+    certificate_names: Vec<String>,
 }
 
 /// How agents know the operator.
@@ -185,11 +191,12 @@ fn proof(agents: Agents, certificate: Certificate, namespace: Option<&str>) -> a
         overlap < lifetime / 3,
         "--tls.ca-overlap has to be less than a third of --tls.ca-lifetime, which is when the next authority is made"
     );
+    let Agents { service_account, daemon_set, certificate_secret, certificate_names } = agents;
+    let agents = certificate_secret.map(|secret| AgentsCertificate { secret, names: certificate_names });
     let source = match (cert_file, key_file, ca_file) {
         (Some(certificate), Some(key), Some(ca)) => Source::Files { certificate, key, ca, overlap },
-        _ => Source::Own { secret, names, schedule: Schedule { lifetime, overlap } },
+        _ => Source::Own { secret, names, schedule: Schedule { lifetime, overlap }, agents },
     };
-    let Agents { service_account, daemon_set } = agents;
     Ok(Trust::Proof { service_account, daemon_set, source, config_map })
 }
 

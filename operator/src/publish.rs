@@ -5,6 +5,7 @@ mod stream;
 
 use std::collections::{BTreeMap, btree_map};
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -73,8 +74,10 @@ struct Subscriber {
     latest: watch::Sender<Option<Arc<Published>>>,
     /// Ends the stream from this side.
     end: oneshot::Sender<Refused>,
-    /// Whose it is, where that was proved, and whether it comes from an address of its pod.
-    identity: Option<(Identity, bool)>,
+    /// Whose it is, where that was proved.
+    identity: Option<Identity>,
+    /// From where it comes, where the connection tells.
+    from: Option<IpAddr>,
 }
 
 /// A stream's own end of a [`Subscriber`].
@@ -146,16 +149,16 @@ impl Publisher {
             let pods = pods.all();
             let mut state = self.state();
             let is_gone = |subscriber: &Subscriber| {
-                let pod = subscriber.identity.as_ref().map(|(identity, _)| identity);
-                pod.is_some_and(|it| pods.get(&it.pod).is_none_or(|pod| pod.uid != it.pod_uid))
+                subscriber
+                    .identity
+                    .as_ref()
+                    .is_some_and(|it| pods.get(&it.pod).is_none_or(|pod| pod.uid != it.pod_uid))
             };
             let gone = state.streams.iter().filter(|(_, subscriber)| is_gone(subscriber));
             let gone: Vec<String> = gone.map(|(node, _)| node.clone()).collect();
             for node in gone {
-                if let Some(Subscriber { end, identity: Some((identity, _)), .. }) =
-                    state.streams.remove(&node)
-                {
-                    let _ = end.send(Denied::NoPod(identity.pod).into());
+                if let Some(Subscriber { end, identity: Some(it), .. }) = state.streams.remove(&node) {
+                    let _ = end.send(Denied::NoPod(it.pod).into());
                 }
                 state.forget(&node);
             }
@@ -248,14 +251,15 @@ impl Publisher {
 
     /// Takes the place of an older stream of the node, or says why not.
     fn connect(&self, hello: &Hello, caller: &Caller) -> Result<Subscription, Refused> {
-        let identity = caller.identity.clone().map(|identity| {
-            let is_own = caller.peer.as_ref().is_some_and(|peer| identity.addresses.contains(&peer.address));
-            (identity, is_own)
-        });
+        let identity = caller.identity.clone();
+        let from = caller.peer.as_ref().map(|peer| peer.address);
         let mut state = self.state();
-        let there = state.streams.get(&hello.node).and_then(|there| there.identity.as_ref());
-        if let (Some((new, is_own)), Some((there, was_own))) = (&identity, there) {
-            if new.pod_uid == there.pod_uid && *was_own && !is_own {
+        if let (Some(new), Some(older)) = (&identity, state.streams.get(&hello.node))
+            && let Some(there) = &older.identity
+        {
+            // By the newer one's word: the first stream of a pod may come before anybody knows the pod's address.
+            let is_own = |from: Option<IpAddr>| from.is_some_and(|from| new.addresses.contains(&from));
+            if new.pod_uid == there.pod_uid && is_own(older.from) && !is_own(from) {
                 return Err(Denied::Elsewhere(new.pod.clone()).into());
             }
             if new.pod_uid != there.pod_uid && new.pod_created < there.pod_created {
@@ -267,7 +271,7 @@ impl Publisher {
         let latest = watch::Sender::new(state.published.get(&hello.node).cloned());
         let (end, ended) = oneshot::channel();
         let subscription = Subscription { stream, latest: latest.subscribe(), end: ended };
-        let subscriber = Subscriber { stream, latest, end, identity };
+        let subscriber = Subscriber { stream, latest, end, identity, from };
         if let Some(older) = state.streams.insert(hello.node.clone(), subscriber) {
             let _ = older.end.send(Refused::Replaced);
         }

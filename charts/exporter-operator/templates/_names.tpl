@@ -71,6 +71,16 @@ labels:
 {{ printf "%s.%s.svc" (include "exporter-operator.fullname" .) (include "exporter-operator.namespace" .) }}
 {{- end }}
 
+{{/* The name by which those who scrape know every agent. */}}
+{{- define "exporter-operator.agentServerName" -}}
+{{ include "exporter-operator.componentName" (dict "root" . "component" "agent") }}.{{ include "exporter-operator.namespace" . }}.svc
+{{- end }}
+
+{{/* The Secret with the certificate for that name. */}}
+{{- define "exporter-operator.agentCertificate" -}}
+{{ include "exporter-operator.componentName" (dict "root" . "component" "agent") }}-tls
+{{- end }}
+
 {{/* Where agents find the operator. */}}
 {{- define "exporter-operator.address" -}}
 {{- $service := printf "https://%s:%v" (include "exporter-operator.serverName" .) .Values.operator.service.port }}

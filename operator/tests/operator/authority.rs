@@ -8,7 +8,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use kube::Client;
-use operator::authority::{Authority, Schedule, Serving, Source};
+use operator::authority::{AgentsCertificate, Authority, Schedule, Serving, Source};
 use operator::telemetry::Telemetry;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -80,7 +80,8 @@ impl Objects {
 fn start(client: &Client, overlap: Duration, telemetry: &Telemetry) -> Arc<Serving> {
     let schedule = Schedule { lifetime: Duration::from_secs(90 * 24 * 3600), overlap };
     let names = vec![NAME.to_owned(), "10.96.0.7".to_owned()];
-    let source = Source::Own { secret: "exporter-operator-ca".into(), names, schedule };
+    let agents = Some(AgentsCertificate { secret: "agents".into(), names: vec!["agents.ns.svc".to_owned()] });
+    let source = Source::Own { secret: "exporter-operator-ca".into(), names, schedule, agents };
     let authority = Authority::new(client, "ns", source, "exporter-operator-ca", telemetry.clone());
     let serving = authority.serving();
     tokio::spawn(authority.run(CancellationToken::new()));
@@ -146,8 +147,13 @@ async fn an_authority_that_somebody_asks_for_is_known_first_signs_then_and_the_o
         secret["metadata"]["annotations"] = json!({"exporter-operator.dev/rotate": "now"});
     });
     let puts = |asked: &Vec<Asked>| asked.iter().filter(|a| a.method == "PUT").cloned().collect::<Vec<_>>();
-    // The Secret with the next one, the Secret with its turn, and the ConfigMap with both.
-    let written = puts(&record.wait_for_all(|asked| puts(asked).len() >= 3).await);
+    // The Secret with the next one, the Secret with its turn, the ConfigMap with both, and the agents' own.
+    let written = puts(&record.wait_for_all(|asked| puts(asked).len() >= 4).await);
+    let agents = written[3].body["data"]["ca.crt"].as_str().unwrap();
+    assert_eq!(
+        String::from_utf8(BASE64_STANDARD.decode(agents).unwrap()).unwrap(),
+        objects.secret("ca.crt").unwrap()
+    );
     assert!(written[0].body["data"]["next.crt"].is_string(), "it is announced before it signs");
     assert!(written[0].body["metadata"]["annotations"].get("exporter-operator.dev/rotate").is_none());
     assert_ne!(objects.secret("ca.crt").unwrap(), old_authority);
@@ -184,8 +190,8 @@ async fn a_config_map_that_somebody_changed_is_mended_and_nothing_else_is_writte
     let bundle = objects.bundle();
     tokio::time::sleep(Duration::from_secs(60)).await;
     let writes = |asked: &Vec<Asked>| asked.iter().filter(|a| a.method != "GET").count();
-    assert_eq!(writes(&record.wait_for(1).await), 2, "each is made once");
+    assert_eq!(writes(&record.wait_for(1).await), 3, "each is made once");
     objects.change("configmaps", |it| it["data"]["ca.crt"] = json!("nobody"));
-    record.wait_for_all(|asked| writes(asked) == 3).await;
+    record.wait_for_all(|asked| writes(asked) == 4).await;
     assert_eq!(objects.bundle(), bundle);
 }

@@ -284,14 +284,10 @@ async fn of_two_streams_of_a_pod_the_newer_stays_and_of_two_pods_of_a_node_the_y
 async fn a_token_from_elsewhere_takes_no_stream_from_the_pod_itself() {
     let guarded = Guarded::start().await;
     let mut own = guarded.open("n1", &token("a-1", "n1")).await.ok().unwrap();
-    // From now on its connections come from elsewhere.
-    let mut moved = pod("a-1", "n1");
-    moved["status"]["podIPs"] = json!([{"ip": "192.0.2.1"}]);
-    guarded.cluster.change_of("pods", "MODIFIED", &moved);
-    guarded.cluster.change_of("pods", "ADDED", &pod("a-8", "n2"));
-    // The watch tells in order.
-    guarded.open("n2", &token("a-8", "n2")).await.ok().unwrap();
-    let status = guarded.refused("n1", &token("a-1", "n1")).await;
+    let from = Some("127.0.0.2".parse().unwrap());
+    let stolen = token("a-1", "n1");
+    let mut thief = Stream::from(&guarded.operator, hello("n1"), Some(&stolen), from).await.ok().unwrap();
+    let status = thief.end().await;
     assert_eq!(status.code(), Code::PermissionDenied);
     assert!(guarded.counted("elsewhere"));
     guarded.told("from its own address").await;

@@ -1,6 +1,7 @@
 //! Agents over real connections: who is told what, and when the stream ends.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use operator::agents::Standing;
 use operator::publish::{Admission, Publisher, Term};
@@ -14,6 +15,7 @@ use protocol::{
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Endpoint;
 use tonic::{Code, Status, Streaming};
 
 pub(crate) struct Operator {
@@ -67,10 +69,21 @@ impl Stream {
         hello: Hello,
         token: Option<&str>,
     ) -> Result<Self, Status> {
+        Stream::from(operator, hello, token, None).await
+    }
+
+    /// As [`Self::shown`], from this address.
+    pub(crate) async fn from(
+        operator: &Operator,
+        hello: Hello,
+        token: Option<&str>,
+        from: Option<IpAddr>,
+    ) -> Result<Self, Status> {
         let (say, said) = mpsc::channel(4);
         let hello = agent_message::Message::Hello(hello.into());
         say.send(proto::AgentMessage { message: Some(hello) }).await.unwrap();
-        let mut client = AgentConfigClient::connect(operator.address.clone()).await.unwrap();
+        let endpoint = Endpoint::from_shared(operator.address.clone()).unwrap().local_address(from);
+        let mut client = AgentConfigClient::new(endpoint.connect().await.unwrap());
         let mut call = tonic::Request::new(ReceiverStream::new(said));
         if let Some(token) = token {
             call.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());

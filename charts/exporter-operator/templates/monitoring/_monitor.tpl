@@ -17,6 +17,7 @@
 {{- define "exporter-operator.monitor" -}}
 {{- $monitoring := .root.Values.monitoring }}
 {{- $isService := eq .kind "ServiceMonitor" -}}
+{{- $connection := include "exporter-operator.monitorConnection" . | fromYaml -}}
 apiVersion: monitoring.coreos.com/v1
 kind: {{ .kind }}
 metadata:
@@ -61,6 +62,9 @@ spec:
     {{- if $part.enabled }}
     - port: {{ .port }}
       path: {{ .path }}
+      {{- with $connection }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
       {{- with coalesce $part.interval $monitoring.interval }}
       interval: {{ . }}
       {{- end }}
@@ -78,6 +82,43 @@ spec:
       {{- end }}
     {{- end }}
     {{- end }}
+{{- end }}
+
+{{/* How Prometheus connects to a component, and what it shows there. Takes root, component and kind. */}}
+{{- define "exporter-operator.monitorConnection" -}}
+{{- $protection := .root.Values.agent.metrics.protection }}
+{{- $credentials := .root.Values.monitoring.credentials }}
+{{- if and (eq .component "agent") (ne $protection "none") }}
+scheme: https
+tlsConfig:
+  ca:
+    configMap:
+      name: {{ include "exporter-operator.ca" .root }}
+      key: ca.crt
+  serverName: {{ include "exporter-operator.agentServerName" .root }}
+  {{- if eq $protection "clientCertificate" }}
+  {{- $secret := required "agent.metrics.protection is clientCertificate: set monitoring.credentials.certificateSecret" $credentials.certificateSecret }}
+  cert:
+    secret:
+      name: {{ $secret }}
+      key: tls.crt
+  keySecret:
+    name: {{ $secret }}
+    key: tls.key
+  {{- end }}
+{{- if eq $protection "bearer" }}
+{{- if $credentials.tokenSecret.name }}
+authorization:
+  credentials:
+    name: {{ $credentials.tokenSecret.name }}
+    key: {{ $credentials.tokenSecret.key }}
+{{- else if eq .kind "ServiceMonitor" }}
+bearerTokenFile: /var/run/secrets/kubernetes.io/serviceaccount/token
+{{- else }}
+{{- fail "agent.metrics.protection is bearer and monitoring.podMonitor.enabled: set monitoring.credentials.tokenSecret.name" }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "exporter-operator.monitorJob" -}}

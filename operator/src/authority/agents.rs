@@ -1,0 +1,84 @@
+//! The certificate that agents serve their metrics with, in a Secret that their pods mount: signed by the operator's own
+//! authority, and renewed with it.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Client;
+use kube::api::{Api, ObjectMeta, PostParams};
+
+use super::generations::{LEAF_LIFETIME, Signer};
+use super::{AuthorityError, config_map, leaf, x509};
+
+/// Which Secret, and for which names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentsCertificate {
+    /// Name of the Secret, of type `kubernetes.io/tls`.
+    pub secret: String,
+    /// The names that a scraper knows the agents by.
+    pub names: Vec<String>,
+}
+
+pub(super) struct Agents {
+    secrets: Api<Secret>,
+    wanted: AgentsCertificate,
+}
+
+const CHAIN: &str = "tls.crt";
+const KEY: &str = "tls.key";
+/// Says who signed, so that a new authority is seen.
+const AUTHORITY: &str = "ca.crt";
+
+impl Agents {
+    pub(super) fn new(client: &Client, namespace: &str, wanted: AgentsCertificate) -> Self {
+        Agents { secrets: Api::namespaced(client.clone(), namespace), wanted }
+    }
+
+    /// Sees to it that the Secret has a certificate of this authority with half of its life before it.
+    pub(super) async fn keep(&self, signer: &Signer, now: SystemTime) -> Result<(), AuthorityError> {
+        let name = &self.wanted.secret;
+        let found = self.secrets.get_opt(name).await.map_err(|error| self.api(error))?;
+        if found.as_ref().is_some_and(|found| is_good(found, signer, now)) {
+            return Ok(());
+        }
+        let leaf = leaf::sign(signer, &self.wanted.names, now)?;
+        let data = [(CHAIN, leaf.certificate), (KEY, leaf.key), (AUTHORITY, signer.certificate.clone())];
+        let data: BTreeMap<_, _> =
+            data.into_iter().map(|(key, text)| (key.to_owned(), ByteString(text.into_bytes()))).collect();
+        let params = PostParams::default();
+        let written = match found {
+            Some(found) => self.secrets.replace(name, &params, &Secret { data: Some(data), ..found }).await,
+            None => {
+                let labels = Some(config_map::labels());
+                let metadata = ObjectMeta { name: Some(name.clone()), labels, ..ObjectMeta::default() };
+                let type_ = Some("kubernetes.io/tls".to_owned());
+                let wanted = Secret { metadata, data: Some(data), type_, ..Secret::default() };
+                self.secrets.create(&params, &wanted).await
+            }
+        };
+        match written {
+            Ok(_) => tracing::info!(secret = name, "agents have a new certificate"),
+            // Another replica was quicker, and what it wrote is looked at next time.
+            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {}
+            Err(error) => return Err(self.api(error)),
+        }
+        Ok(())
+    }
+
+    fn api(&self, error: kube::Error) -> AuthorityError {
+        let object = format!("the Secret {}", self.wanted.secret);
+        AuthorityError::Api { object, source: Box::new(error) }
+    }
+}
+
+fn is_good(secret: &Secret, signer: &Signer, now: SystemTime) -> bool {
+    let text = |key: &str| {
+        let bytes = secret.data.as_ref().and_then(|data| data.get(key));
+        bytes.and_then(|bytes| std::str::from_utf8(&bytes.0).ok()).unwrap_or_default()
+    };
+    let ends = x509::pair(text(CHAIN), text(KEY)).map(|pair| pair.ends);
+    text(AUTHORITY) == signer.certificate
+        && ends.is_ok_and(|ends| ends > now + LEAF_LIFETIME / 2 || ends >= signer.validity.until)
+}
