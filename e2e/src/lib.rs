@@ -21,6 +21,7 @@ pub mod exporter;
 pub mod exposition;
 pub mod floor;
 pub mod http;
+pub mod https;
 pub mod image;
 pub mod instance;
 pub mod interrupt;

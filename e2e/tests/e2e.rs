@@ -50,6 +50,9 @@ mod policy;
 #[path = "e2e/processes.rs"]
 mod processes;
 #[cfg(target_os = "linux")]
+#[path = "e2e/protection.rs"]
+mod protection;
+#[cfg(target_os = "linux")]
 #[path = "e2e/release.rs"]
 mod release;
 #[cfg(target_os = "linux")]
@@ -105,6 +108,8 @@ const TESTS: &[Test] = &[
     // From here on with the chart, since these remove what the ones before share.
     test!(chart::the_chart_installs_and_its_agents_expose_pods),
     test!(chart::a_policy_acts_through_the_chart_and_survives_upgrade_rollback_and_uninstall),
+    test!(protection::nobody_else_runs_pods_or_asks_for_tokens_under_the_agents_account),
+    test!(protection::metrics_are_for_those_alone_whom_the_cluster_lets_read_them),
     test!(chart::helm_4_installs_and_upgrades_too),
     test!(processes::what_processes_read_and_have_open_is_there_with_the_privileged_profile_only),
     test!(chart::pod_security_that_refuses_the_agent_says_so_in_an_event),
@@ -124,6 +129,7 @@ const TESTS: &[Test] = &[
     test!(two_nodes::a_drained_node_keeps_its_agent_which_follows_the_operator_to_another_node),
     test!(two_nodes::a_node_object_that_is_deleted_and_made_again_is_selected_again),
     test!(monitoring::pod_monitors_find_the_same_as_service_monitors),
+    test!(monitoring::protected_agents_are_scraped_by_a_prometheus_that_may_read_metrics),
 ];
 
 #[cfg(target_os = "linux")]

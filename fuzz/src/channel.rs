@@ -6,7 +6,7 @@ use agent::plan::{Overlay, Plan};
 use operator::agents::Agent;
 use prost::Message as _;
 use protocol::proto::{self, agent_message, operator_message};
-use protocol::{Digest, Hello, Report, Snapshot};
+use protocol::{Access, Digest, Hello, Report, Snapshot};
 
 /// What an operator sends to an agent: what is refused changes nothing, and what is taken up is the same after a restart.
 ///
@@ -31,6 +31,10 @@ pub fn operator_message(bytes: &[u8]) {
             in_force.take_up(snapshot, digest);
             in_effect(in_force);
         }
+        Some(operator_message::Message::AccessAnswer(answer)) => {
+            let again = Access::answer(Access::from_answer(&answer), answer.id);
+            assert_eq!(Access::from_answer(&again), Access::from_answer(&answer), "another answer");
+        }
         None => {}
     }
 }
@@ -51,6 +55,8 @@ pub fn agent_message(bytes: &[u8]) {
             agent.hear(report, Some(&Digest::default()));
             stands(&agent);
         }
+        // Their token is a text for the API server.
+        Some(agent_message::Message::Credential(_) | agent_message::Message::AccessQuestion(_)) => {}
         None => {}
     }
 }

@@ -161,6 +161,39 @@ pub(crate) fn pod_monitors_find_the_same_as_service_monitors(cluster: &Cluster) 
     })
 }
 
+/// The right that every scraper of protected endpoints needs, for the Prometheus here.
+const READS_METRICS: &str = r#"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: e2e-prometheus-reads-metrics}
+rules: [{nonResourceURLs: [/metrics], verbs: [get]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: e2e-prometheus-reads-metrics}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: e2e-prometheus-reads-metrics}
+subjects: [{kind: ServiceAccount, name: prometheus, namespace: monitoring}]
+"#;
+
+pub(crate) fn protected_agents_are_scraped_by_a_prometheus_that_may_read_metrics(
+    cluster: &Cluster,
+) -> Result<()> {
+    let prometheus = monitored(cluster)?;
+    let bearer = "--set=agent.metrics.protection=bearer";
+    Release::there(cluster, HELM)?.upgrade(&[SERVICE_MONITOR, OPERATOR_ON_NODE2, bearer])?;
+    wait_for_every(INTERVAL, "a refusal for want of the right", PATIENCE, || {
+        prometheus.renew()?;
+        let targets = prometheus.targets()?;
+        let errors: Vec<_> = targets.iter().map(|it| it["lastError"].to_string()).collect();
+        ensure!(errors.iter().any(|it| it.contains("403")), "{errors:?}");
+        Ok(Some(()))
+    })?;
+    cluster.kubectl.apply(READS_METRICS)?;
+    wait_for_every(INTERVAL, "the answers of protected agents", PATIENCE, || {
+        scrapes(&prometheus, "serviceMonitor").map(Some)
+    })
+}
+
 /// Prometheus beside a release of the chart with monitors, which is made the first time and stays.
 pub(crate) fn monitored(cluster: &Cluster) -> Result<Prometheus<'_>> {
     static MONITORED: OnceLock<()> = OnceLock::new();
