@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures::Stream;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -25,6 +26,15 @@ const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 const ADMITTED_WITHIN: Duration = Duration::from_secs(20);
 /// A listener that cannot accept is out of file descriptors, most likely; this passes, and must not spin.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
+
+/// Lets this process have as many connections open as it may: one for each node.
+pub fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    if let Err(error) = raised {
+        tracing::warn!(%error, limit = limit.current, "cannot raise the limit of open files");
+    }
+}
 
 /// The connections that come in, as long as the stream is there. Without TLS whoever connects is believed.
 pub fn connections(

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use k8s_openapi::jiff::SignedDuration;
+use operator::accept::raise_open_files;
 use operator::authority::{AgentsCertificate, Schedule, Source};
 use operator::offline::{self, Files};
 use operator::run::{Options, Trust, run};
@@ -162,6 +163,7 @@ async fn start(flags: Run) -> anyhow::Result<()> {
     }
     // One provider for the process: two in the tree would leave rustls without a choice.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    raise_open_files();
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -9,7 +9,7 @@ use rustls::version::TLS13;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use super::x509::Pair;
+use super::x509::{self, Pair};
 
 /// The certificate in use.
 #[derive(Debug)]
@@ -25,6 +25,16 @@ impl Default for Serving {
 }
 
 impl Serving {
+    /// With a certificate and its key, in PEM, that nobody renews.
+    ///
+    /// # Errors
+    /// What is wrong with which of the two.
+    pub fn with(certificate: &str, key: &str) -> Result<Arc<Self>, String> {
+        let serving = Arc::new(Serving::default());
+        serving.take(x509::pair(certificate, key)?);
+        Ok(serving)
+    }
+
     /// Waits for the first certificate.
     pub async fn ready(&self) {
         let mut ready = self.is_ready.subscribe();
