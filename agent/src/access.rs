@@ -33,6 +33,15 @@ const MOST: usize = 8;
 /// A scrape waits no longer for an operator that is slow or away.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unanswered {
+    /// Too many ask at once.
+    Busy,
+    /// The operator does not answer, or cannot say.
+    Away,
+}
+
 /// Both ends.
 pub fn questions() -> (Asker, Questions) {
     let (asker, waiting) = mpsc::channel(MOST);
@@ -40,15 +49,15 @@ pub fn questions() -> (Asker, Questions) {
 }
 
 impl Asker {
-    /// Asks; nothing where nobody says in time.
-    pub async fn ask(&self, token: Token) -> Option<Access> {
+    /// Asks.
+    ///
+    /// # Errors
+    /// Where too many ask already, or nobody says in time.
+    pub async fn ask(&self, token: Token) -> Result<Access, Unanswered> {
         let (answer, answered) = oneshot::channel();
-        let question = Question { token, answer };
-        let asked = async {
-            self.0.send(question).await.ok()?;
-            answered.await.ok()
-        };
-        tokio::time::timeout(ANSWER_WITHIN, asked).await.ok().flatten()
+        self.0.try_send(Question { token, answer }).map_err(|_| Unanswered::Busy)?;
+        let answered = tokio::time::timeout(ANSWER_WITHIN, answered).await;
+        answered.ok().and_then(Result::ok).ok_or(Unanswered::Away)
     }
 }
 
@@ -106,19 +115,35 @@ mod tests {
             questions.answer(&Access::answer(Some(Access::Allowed), first));
         };
         let (one, other, ()) = tokio::join!(asker.ask(Token::new("a")), asker.ask(Token::new("b")), operator);
-        assert_eq!((one, other), (Some(Access::Allowed), Some(Access::Forbidden)));
+        assert_eq!((one, other), (Ok(Access::Allowed), Ok(Access::Forbidden)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_ever_and_a_question_that_was_given_up_is_not_asked() {
         let (asker, mut questions) = questions();
-        assert_eq!(asker.ask(Token::new("given up")).await, None);
+        assert_eq!(asker.ask(Token::new("given up")).await, Err(Unanswered::Away));
         let operator = async {
             let id = id(questions.next().await);
             questions.answer(&Access::answer(None, id));
             id
         };
         let (answer, id) = tokio::join!(asker.ask(Token::new("b")), operator);
-        assert_eq!((answer, id), (None, 1), "the first one was passed over");
+        assert_eq!((answer, id), (Err(Unanswered::Away), 1), "the first one was passed over");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_more_than_can_wait_is_not_kept_waiting() {
+        let (asker, _questions) = questions();
+        let waiting: Vec<_> = (0..MOST)
+            .map(|_| {
+                let asker = asker.clone();
+                tokio::spawn(async move { asker.ask(Token::new("a")).await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        assert_eq!(asker.ask(Token::new("b")).await, Err(Unanswered::Busy));
+        for waiting in waiting {
+            assert_eq!(waiting.await.unwrap(), Err(Unanswered::Away));
+        }
     }
 }

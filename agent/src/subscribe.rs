@@ -58,6 +58,8 @@ impl From<tonic::Status> for StreamError {
 const TOKEN_LOOK: Duration = Duration::from_secs(10);
 /// How long an operator that is not followed has to hear why.
 const PARTING: Duration = Duration::from_secs(1);
+/// While nobody leads, which is over in seconds, the bound doubles no more often than this.
+const MOST_WITHOUT_LEADER: u32 = 2;
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
 impl Subscription {
@@ -72,7 +74,7 @@ impl Subscription {
                 self.questions.lose();
                 // Behind one address there may be several operators, and the next try may meet the leader.
                 if matches!(&error, StreamError::Status(s) if s.code() == tonic::Code::FailedPrecondition) {
-                    failures = 0;
+                    failures = failures.min(MOST_WITHOUT_LEADER);
                 }
                 self.telemetry.connected(false);
                 // With its causes: `transport error` alone would not tell a wrong name from a closed port.

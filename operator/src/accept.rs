@@ -1,18 +1,21 @@
 //! Connections of agents: accepted, encrypted, and cut off where nobody shows in time who he is.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::Stream;
+use futures::task::AtomicWaker;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
@@ -20,10 +23,16 @@ use tonic::transport::server::Connected;
 /// Connections at a time of which nobody knows yet whose they are; more wait to be accepted. Those of agents are as many
 /// as there are nodes.
 const MOST_STRANGERS: usize = 256;
+/// Of one address, for one client must not keep the agents out.
+const MOST_OF_ONE: usize = 32;
 /// From the connection to the end of its handshake.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 /// From the handshake to the first stream that is let in; a little more than a hello and a review may take.
 const ADMITTED_WITHIN: Duration = Duration::from_secs(20);
+/// From the end of a stream to that of its connection.
+const DISMISSED_WITHIN: Duration = Duration::from_secs(6);
+/// A client that takes nothing of what is written for so long is cut off.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(30);
 /// A listener that cannot accept is out of file descriptors, most likely; this passes, and must not spin.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
 
@@ -57,6 +66,7 @@ async fn accept(
     ready: &mpsc::Sender<io::Result<Connection>>,
 ) {
     let strangers = Arc::new(Semaphore::new(MOST_STRANGERS));
+    let counts = Arc::new(Mutex::default());
     loop {
         let Ok(permit) = strangers.clone().acquire_owned().await else { return };
         let (stream, from) = match listener.accept().await {
@@ -67,14 +77,54 @@ async fn accept(
                 continue;
             }
         };
+        let from = from.ip().to_canonical();
+        let Some(place) = Place::take(from, &counts, permit) else {
+            tracing::debug!(%from, "too many connections of one address that do not say who they are");
+            continue;
+        };
         let (tls, ready) = (tls.clone(), ready.clone());
         tokio::spawn(async move {
             match timeout(HANDSHAKE_WITHIN, shake_hands(stream, tls)).await {
-                Ok(Ok(io)) => _ = ready.send(Ok(Connection::new(io, from, permit))).await,
+                Ok(Ok(io)) => _ = ready.send(Ok(Connection::new(io, from, place))).await,
                 Ok(Err(error)) => tracing::debug!(%from, %error, "a connection broke before it began"),
                 Err(_) => tracing::debug!(%from, "a client that is slow with its handshake is cut off"),
             }
         });
+    }
+}
+
+/// How many strangers there are, by address.
+type Counts = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
+/// A stranger's place, free again when dropped.
+#[derive(Debug)]
+struct Place {
+    from: IpAddr,
+    counts: Counts,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    fn take(from: IpAddr, counts: &Counts, permit: OwnedSemaphorePermit) -> Option<Self> {
+        let mut all = counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = all.entry(from).or_default();
+        if *count >= MOST_OF_ONE {
+            return None;
+        }
+        *count += 1;
+        Some(Place { from, counts: counts.clone(), _permit: permit })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut all = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut count) = all.entry(self.from) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
     }
 }
 
@@ -86,12 +136,14 @@ async fn shake_hands(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<
     })
 }
 
-/// A connection whose client has some time to say who it is.
+/// A connection whose client has some time to say who it is, and later to take what is written.
 pub struct Connection {
     io: Io,
     peer: Peer,
-    /// None once it has.
+    /// When it ends, unless the client is let in before.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// When it ends, unless something can be written before.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 enum Io {
@@ -104,33 +156,66 @@ enum Io {
 pub struct Peer {
     /// From where it comes.
     pub address: IpAddr,
-    stranger: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+    standing: Arc<Standing>,
+}
+
+#[derive(Debug)]
+struct Standing {
+    is: Mutex<Is>,
+    /// The connection, to look at its standing.
+    waker: AtomicWaker,
+}
+
+#[derive(Debug)]
+enum Is {
+    Stranger(#[expect(dead_code, reason = "its place is free when it is dropped")] Place),
+    Admitted,
+    Dismissed,
 }
 
 impl Peer {
-    /// Lets the connection stay: it is an agent's.
+    /// Lets the connection stay: it is an agent's, and has a stream.
     pub fn admit(&self) {
-        self.stranger.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut is = self.standing.is.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*is, Is::Stranger(_)) {
+            *is = Is::Admitted;
+        }
     }
 
-    fn is_stranger(&self) -> bool {
-        self.stranger.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    /// Ends the connection, once it has had the time to hear why: its stream is over, or there will be none.
+    pub fn dismiss(&self) {
+        *self.standing.is.lock().unwrap_or_else(PoisonError::into_inner) = Is::Dismissed;
+        self.standing.waker.wake();
     }
 }
 
 impl Connection {
-    fn new(io: Io, from: SocketAddr, permit: OwnedSemaphorePermit) -> Self {
-        let peer = Peer { address: from.ip().to_canonical(), stranger: Arc::new(Mutex::new(Some(permit))) };
-        Connection { io, peer, deadline: Some(Box::pin(sleep(ADMITTED_WITHIN))) }
+    fn new(io: Io, from: IpAddr, place: Place) -> Self {
+        let is = Mutex::new(Is::Stranger(place));
+        let standing = Arc::new(Standing { is, waker: AtomicWaker::new() });
+        let peer = Peer { address: from, standing };
+        Connection { io, peer, deadline: Some(Box::pin(sleep(ADMITTED_WITHIN))), stalled: None }
     }
 
-    /// Fails once the time of a stranger is over.
+    /// Fails once the time is over. Asked before every step, for a client that does not read lets nothing be read from it.
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        let Some(deadline) = &mut self.deadline else { return Ok(()) };
-        if !self.peer.is_stranger() {
-            self.deadline = None;
-        } else if deadline.as_mut().poll(context).is_ready() {
-            tracing::debug!(from = %self.peer.address, "a client that has not said who it is is cut off");
+        self.peer.standing.waker.register(context.waker());
+        let is = self.peer.standing.is.lock().unwrap_or_else(PoisonError::into_inner);
+        match *is {
+            Is::Stranger(_) => {}
+            Is::Admitted => self.deadline = None,
+            Is::Dismissed => {
+                let soon = Instant::now() + DISMISSED_WITHIN;
+                let is_later = self.deadline.as_ref().is_none_or(|it| it.deadline() > soon);
+                if is_later {
+                    self.deadline = Some(Box::pin(sleep(DISMISSED_WITHIN)));
+                }
+            }
+        }
+        drop(is);
+        let timers = [self.deadline.as_mut(), self.stalled.as_mut()];
+        if timers.into_iter().flatten().any(|timer| timer.as_mut().poll(context).is_ready()) {
+            tracing::debug!(from = %self.peer.address, "a client whose time is over is cut off");
             return Err(io::ErrorKind::TimedOut.into());
         }
         Ok(())
@@ -141,6 +226,17 @@ impl Connection {
             Io::Plain(io) => Pin::new(io),
             Io::Tls(io) => Pin::new(&mut **io),
         }
+    }
+
+    /// Begins to count where nothing can be written, and ends where something was.
+    fn written<T>(&mut self, context: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if result.is_ready() {
+            self.stalled = None;
+        } else if self.stalled.is_none() {
+            self.stalled = Some(Box::pin(sleep(WRITTEN_WITHIN)));
+            self.check(context)?;
+        }
+        result
     }
 }
 
@@ -162,8 +258,7 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.check(context)?;
-        ready!(self.io().poll_read(context, buffer))?;
-        Poll::Ready(Ok(()))
+        self.io().poll_read(context, buffer)
     }
 }
 
@@ -173,15 +268,21 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.io().poll_write(context, bytes)
+        self.check(context)?;
+        let result = self.io().poll_write(context, bytes);
+        self.written(context, result)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io().poll_flush(context)
+        self.check(context)?;
+        let result = self.io().poll_flush(context);
+        self.written(context, result)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io().poll_shutdown(context)
+        self.check(context)?;
+        let result = self.io().poll_shutdown(context);
+        self.written(context, result)
     }
 }
 
@@ -217,21 +318,53 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn strangers_keep_no_more_than_their_places_and_lose_them_in_time() {
+    async fn a_connection_ends_soon_after_its_stream() {
+        let (_client, mut connection) = connected().await;
+        let peer = connection.connect_info();
+        peer.admit();
+        let reading = tokio::spawn(async move { connection.read_u8().await });
+        tokio::task::yield_now().await;
+        peer.dismiss();
+        let ended = timeout(2 * DISMISSED_WITHIN, reading).await.unwrap().unwrap();
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_nothing_is_cut_off_whether_it_was_let_in_or_not() {
+        for is_admitted in [false, true] {
+            let (_client, mut connection) = connected().await;
+            if is_admitted {
+                connection.connect_info().admit();
+            }
+            let error = async {
+                loop {
+                    if let Err(error) = connection.write_all(&[0; 64 << 10]).await {
+                        break error;
+                    }
+                }
+            };
+            let error = timeout(2 * WRITTEN_WITHIN, error).await.unwrap();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn strangers_of_one_address_keep_no_more_than_their_places_and_lose_them_when_they_go() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut connections = Box::pin(connections(listener, None));
         let mut kept = Vec::new();
-        for _ in 0..=MOST_STRANGERS {
-            kept.push(TcpStream::connect(address).await.unwrap());
-        }
         let mut strangers = Vec::new();
-        for _ in 0..MOST_STRANGERS {
+        for _ in 0..MOST_OF_ONE {
+            kept.push(TcpStream::connect(address).await.unwrap());
             strangers.push(connections.next().await.unwrap().unwrap());
         }
+        let mut refused = TcpStream::connect(address).await.unwrap();
         let more = timeout(Duration::from_secs(1), connections.next()).await;
-        assert!(more.is_err(), "one more waits");
+        assert!(more.is_err(), "one more is let in");
+        assert_eq!(refused.read(&mut [0]).await.unwrap_or(0), 0, "it is told by the end");
         strangers.pop();
-        assert!(connections.next().await.is_some(), "until one has gone");
+        let _later = TcpStream::connect(address).await.unwrap();
+        assert!(connections.next().await.is_some(), "one has gone");
     }
 }

@@ -12,7 +12,7 @@ use kube::Client;
 use kube::api::{Api, PostParams};
 use protocol::{Access, Token};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Mutex as Turn;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 /// What a role has to grant `get` on, as for every other exporter behind an authorizing proxy.
@@ -22,6 +22,10 @@ const ALLOWED_FOR: Duration = Duration::from_secs(60);
 const REFUSED_FOR: Duration = Duration::from_secs(10);
 /// Tokens that are remembered; those of one cluster's scrapers are a few.
 const MOST: usize = 256;
+/// Questions to the API server at a time.
+const CONCURRENT: usize = 8;
+/// Longer than any token that a Kubernetes API server signs.
+const MAX_TOKEN: usize = 16 << 10;
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 type Key = [u8; 32];
@@ -32,25 +36,28 @@ pub struct Accesses {
     tokens: Api<TokenReview>,
     rights: Api<SubjectAccessReview>,
     known: Mutex<HashMap<Key, (Access, Instant)>>,
-    /// One question at a time: those that wait most likely wait for the same answer.
-    turn: Turn<()>,
+    turns: Semaphore,
 }
 
 impl Accesses {
     /// By this client.
     pub fn new(client: Client) -> Arc<Self> {
         let (tokens, rights) = (Api::all(client.clone()), Api::all(client));
-        Arc::new(Accesses { tokens, rights, known: Mutex::default(), turn: Turn::default() })
+        Arc::new(Accesses { tokens, rights, known: Mutex::default(), turns: Semaphore::new(CONCURRENT) })
     }
 
     /// Whether the bearer of this token may read metrics; nothing where nobody can say.
     pub async fn of(&self, token: &Token) -> Option<Access> {
+        if token.secret().len() > MAX_TOKEN {
+            return Some(Access::Unauthenticated);
+        }
         // The token itself is not kept.
         let key: Key = Sha256::digest(token.secret()).into();
         if let Some(access) = self.known(&key) {
             return Some(access);
         }
-        let _turn = self.turn.lock().await;
+        let _turn = self.turns.acquire().await;
+        // Those that waited most likely waited for the same answer.
         if let Some(access) = self.known(&key) {
             return Some(access);
         }
@@ -68,10 +75,14 @@ impl Accesses {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         known.retain(|_, (_, until)| *until > now);
-        if known.len() < MOST {
-            let lasts = if access == Access::Allowed { ALLOWED_FOR } else { REFUSED_FOR };
-            known.insert(key, (access, now + lasts));
+        if known.len() >= MOST {
+            // A flood of bad tokens must not keep a good one from being known.
+            let last = known.iter().min_by_key(|(_, (access, until))| (*access == Access::Allowed, *until));
+            let last = last.map(|(key, _)| *key);
+            last.and_then(|last| known.remove(&last));
         }
+        let lasts = if access == Access::Allowed { ALLOWED_FOR } else { REFUSED_FOR };
+        known.insert(key, (access, now + lasts));
         Some(access)
     }
 

@@ -49,6 +49,8 @@ pub enum Source {
         key: PathBuf,
         /// Who signed it, in PEM.
         ca: PathBuf,
+        /// The names that agents call the operator by, which it has to be for.
+        names: Vec<String>,
         /// How long agents have to learn of a new authority before its certificates are used.
         overlap: Duration,
     },
@@ -108,8 +110,8 @@ impl Authority {
                 let agents = agents.map(|wanted| Agents::new(client, namespace, wanted));
                 Kind::Own(Box::new(Own::new(client, namespace, secret, names, schedule)), agents)
             }
-            Source::Files { certificate, key, ca, overlap } => {
-                Kind::Files(Files::new(certificate, key, ca, overlap))
+            Source::Files { certificate, key, ca, names, overlap } => {
+                Kind::Files(Files::new(certificate, key, ca, names, overlap))
             }
         };
         let bundle = Bundle::new(client, namespace, config_map);
@@ -147,7 +149,16 @@ impl Authority {
         let now = std::time::SystemTime::now();
         let pair = match &mut self.kind {
             Kind::Own(own, agents) => {
-                let generations = own.keep(now).await?;
+                let generations = match own.keep(now).await {
+                    Ok(generations) => generations,
+                    Err(error) => {
+                        // What was there last can sign as well as ever.
+                        if let Some(pair) = own.leaf_again(now)? {
+                            self.serving.take(pair);
+                        }
+                        return Err(error);
+                    }
+                };
                 // Agents learn of an authority before anything that it signed is used.
                 self.bundle.hold(&generations.bundle()).await?;
                 self.telemetry.certificate_ends("authority", generations.current_ends());
@@ -157,10 +168,11 @@ impl Authority {
                 own.leaf(&generations, now)?
             }
             Kind::Files(files) => {
-                let found = files.read()?;
-                let known = self.bundle.known().await?;
+                let found = files.read(now)?;
+                let (known, _) = self.bundle.known().await?;
                 self.bundle.hold(&files::joined(&found.ca, &known, now)).await?;
-                files.due(found, &known, now)
+                let (_, since) = self.bundle.known().await?;
+                files.due(found, since, now)
             }
         };
         if let Some(pair) = pair {

@@ -47,6 +47,28 @@ pub struct Identity {
     pub expires: SystemTime,
 }
 
+impl Identity {
+    /// Whether this is its pod, as it was when its token was reviewed.
+    pub(crate) fn is_of(&self, pod: &AgentPod, daemon_set: Option<&str>) -> bool {
+        pod.uid == self.pod_uid && pod.node == self.node && pod.controller.as_deref() == daemon_set
+    }
+}
+
+/// Why an agent is not believed, and which token it was, as far as the API server said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unbelieved {
+    /// Why.
+    pub denied: Denied,
+    /// The token's id; empty where it is not known.
+    pub credential: String,
+}
+
+impl From<Denied> for Unbelieved {
+    fn from(denied: Denied) -> Self {
+        Unbelieved { denied, credential: String::new() }
+    }
+}
+
 /// Why an agent is not believed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
@@ -151,7 +173,7 @@ impl Denied {
 
     /// Whether the watches may only not have told yet what the token says.
     fn may_be_early(&self) -> bool {
-        matches!(self, Denied::NoPod(_) | Denied::OtherNode(_) | Denied::ForeignPod(_) | Denied::NoNode(_))
+        matches!(self, Denied::NoPod(_) | Denied::OtherNode(_) | Denied::NoNode(_))
     }
 }
 
@@ -253,7 +275,7 @@ fn end(token: &Token, now: SystemTime) -> SystemTime {
 }
 
 /// One line of bounded length.
-fn clipped(text: &str) -> String {
+pub(crate) fn clipped(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_TEXT).collect()
 }
 

@@ -73,6 +73,9 @@ struct Agents {
     /// DaemonSet of the agents, in the operator's namespace.
     #[arg(long = "agent.daemon-set", default_value = "exporter-agent", value_name = "NAME")]
     daemon_set: String,
+    /// Tells agents who may read their metrics, which they ask with --web.authorization=operator.
+    #[arg(long = "agent.tell-who-may-read")]
+    answers: bool,
     /// Secret that gets a certificate for the agents' metrics, signed by the operator's own authority; none without it.
     #[arg(long = "agent.certificate-secret", value_name = "NAME", requires = "certificate_names")]
     certificate_secret: Option<String>,
@@ -193,13 +196,13 @@ fn proof(agents: Agents, certificate: Certificate, namespace: Option<&str>) -> a
         overlap < lifetime / 3,
         "--tls.ca-overlap has to be less than a third of --tls.ca-lifetime, which is when the next authority is made"
     );
-    let Agents { service_account, daemon_set, certificate_secret, certificate_names } = agents;
+    let Agents { service_account, daemon_set, answers, certificate_secret, certificate_names } = agents;
     let agents = certificate_secret.map(|secret| AgentsCertificate { secret, names: certificate_names });
     let source = match (cert_file, key_file, ca_file) {
-        (Some(certificate), Some(key), Some(ca)) => Source::Files { certificate, key, ca, overlap },
+        (Some(certificate), Some(key), Some(ca)) => Source::Files { certificate, key, ca, names, overlap },
         _ => Source::Own { secret, names, schedule: Schedule { lifetime, overlap }, agents },
     };
-    Ok(Trust::Proof { service_account, daemon_set, source, config_map })
+    Ok(Trust::Proof { service_account, daemon_set, answers, source: Box::new(source), config_map })
 }
 
 fn made_up_identity() -> String {

@@ -26,7 +26,7 @@ use self::stream::Caller;
 use crate::accept::{self, Peer};
 use crate::access::Accesses;
 use crate::agents::{Agent, Agents};
-use crate::identity::{Alarm, Alarms, Denied, Identify, Identity};
+use crate::identity::{Alarm, Alarms, Denied, Identify, Identity, Unbelieved};
 use crate::telemetry::Telemetry;
 
 /// The leader's term: grows with each leader of a cluster.
@@ -54,8 +54,8 @@ pub enum Admission {
         identify: Arc<Identify>,
         /// Where it is told.
         alarms: Alarms,
-        /// Whom agents may let read their metrics.
-        accesses: Arc<Accesses>,
+        /// Whom agents may let read their metrics, where they ask.
+        accesses: Option<Arc<Accesses>>,
     },
 }
 
@@ -146,13 +146,13 @@ impl Publisher {
         let mut pods = identify.pods();
         while pods.changed().await {
             tokio::time::sleep(GATHER).await;
-            let pods = pods.all();
+            let (pods, daemon_set) = (pods.all(), pods.daemon_set());
             let mut state = self.state();
             let is_gone = |subscriber: &Subscriber| {
-                subscriber
-                    .identity
-                    .as_ref()
-                    .is_some_and(|it| pods.get(&it.pod).is_none_or(|pod| pod.uid != it.pod_uid))
+                subscriber.identity.as_ref().is_some_and(|it| {
+                    let pod = pods.get(&it.pod).map(Arc::as_ref);
+                    !pod.is_some_and(|pod| it.is_of(pod, daemon_set.as_deref()))
+                })
             };
             let gone = state.streams.iter().filter(|(_, subscriber)| is_gone(subscriber));
             let gone: Vec<String> = gone.map(|(node, _)| node.clone()).collect();
@@ -231,18 +231,18 @@ impl Publisher {
     }
 
     /// Tells of whoever is not believed.
-    fn alarm(&self, denied: &Denied, from: Option<&Peer>, identity: Option<&Identity>) {
+    fn alarm(&self, denied: &Denied, from: Option<&Peer>, credential: &str) {
         let from = from.map(|peer| peer.address);
-        let credential = identity.map(|it| it.credential.clone()).unwrap_or_default();
         tracing::warn!(?from, credential, "refused as an agent: {denied}");
         if let Admission::Tokens { alarms, .. } = &self.admission
             && denied.is_suspicious()
         {
+            let credential = credential.to_owned();
             let _ = alarms.try_send(Alarm { denied: denied.clone(), from, credential });
         }
     }
 
-    async fn identify(&self, metadata: &MetadataMap) -> Result<Option<Identity>, Denied> {
+    async fn identify(&self, metadata: &MetadataMap) -> Result<Option<Identity>, Unbelieved> {
         let Admission::Tokens { identify, .. } = &self.admission else { return Ok(None) };
         let header = metadata.get("authorization").and_then(|value| value.to_str().ok());
         let token = header.and_then(|header| header.strip_prefix("Bearer ")).ok_or(Denied::NoToken)?;
@@ -254,6 +254,13 @@ impl Publisher {
         let identity = caller.identity.clone();
         let from = caller.peer.as_ref().map(|peer| peer.address);
         let mut state = self.state();
+        // Since its token was reviewed the pod may have gone; from here on a change of the pods finds the stream.
+        if let (Admission::Tokens { identify, .. }, Some(new)) = (&self.admission, &identity) {
+            let (pod, daemon_set) = identify.pods().find(&new.pod);
+            if !pod.is_some_and(|pod| new.is_of(&pod, daemon_set.as_deref())) {
+                return Err(Denied::NoPod(new.pod.clone()).into());
+            }
+        }
         if let (Some(new), Some(older)) = (&identity, state.streams.get(&hello.node))
             && let Some(there) = &older.identity
         {
@@ -328,8 +335,12 @@ impl AgentConfig for Publisher {
             return Err(self.refuse(&Refused::NotLeader));
         };
         let peer = request.extensions().get::<Peer>().cloned();
-        let identity = self.identify(request.metadata()).await.map_err(|denied| {
-            self.alarm(&denied, peer.as_ref(), None);
+        let identity = self.identify(request.metadata()).await.map_err(|unbelieved| {
+            let Unbelieved { denied, credential } = unbelieved;
+            self.alarm(&denied, peer.as_ref(), &credential);
+            if let Some(peer) = &peer {
+                peer.dismiss();
+            }
             self.refuse(&denied.into())
         })?;
         let (say, saying) = mpsc::channel(1);

@@ -52,8 +52,10 @@ pub enum Trust {
         service_account: String,
         /// Their DaemonSet there.
         daemon_set: String,
+        /// Whether they are told who may read their metrics.
+        answers: bool,
         /// Where the certificate comes from.
-        source: Source,
+        source: Box<Source>,
         /// The ConfigMap there from which agents learn whom to believe.
         config_map: String,
     },
@@ -146,19 +148,19 @@ impl Door {
         stop: &CancellationToken,
         tasks: &mut JoinSet<()>,
     ) -> anyhow::Result<Self> {
-        let Trust::Proof { service_account, daemon_set, source, config_map } = trust else {
+        let Trust::Proof { service_account, daemon_set, answers, source, config_map } = trust else {
             return Ok(Door { admission: Admission::Anyone, serving: None, pods: None });
         };
         let account = Account { namespace: namespace.to_owned(), service_account, daemon_set };
         let pods = AgentPods::start(client, &account, telemetry, tasks);
-        let authority = Authority::new(client, namespace, source, &config_map, telemetry.clone());
+        let authority = Authority::new(client, namespace, *source, &config_map, telemetry.clone());
         let serving = authority.serving();
         tasks.spawn(authority.run(stop.clone()));
         let (alarms, sounded) = mpsc::channel(ALARMS);
         let (identity, telemetry) = (identity.to_owned(), telemetry.clone());
         tasks.spawn(sound(client.clone(), account.clone(), pods.clone(), identity, telemetry, sounded));
         let identify = Identify::new(client.clone(), account, pods.clone(), gathered.clone());
-        let accesses = Accesses::new(client.clone());
+        let accesses = answers.then(|| Accesses::new(client.clone()));
         let admission = Admission::Tokens { identify: Arc::new(identify), alarms, accesses };
         Ok(Door { admission, serving: Some(serving), pods: Some(pods) })
     }

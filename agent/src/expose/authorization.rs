@@ -10,7 +10,7 @@ use protocol::{Access, Token};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use crate::access::Asker;
+use crate::access::{Asker, Unanswered};
 
 /// Who may read.
 #[derive(Debug)]
@@ -87,11 +87,13 @@ impl Tokens {
         let access = match fresh {
             Some(known) => Some(known.access),
             None => match self.asker.ask(token).await {
-                Some(access) => {
+                Ok(access) => {
                     self.remember(key, access);
                     Some(access)
                 }
-                None => known
+                // Who floods the agent must not stay let in by it.
+                Err(Unanswered::Busy) => None,
+                Err(Unanswered::Away) => known
                     .filter(|it| it.access == Access::Allowed && it.at.elapsed() < ALLOWED_ALONE)
                     .map(|it| it.access),
             },

@@ -418,5 +418,5 @@ async fn an_agent_asks_the_operator_who_may_read() {
         }
     };
     let (access, ()) = tokio::join!(asker.ask(Token::new("of prometheus")), answer);
-    assert_eq!(access, Some(Access::Allowed));
+    assert_eq!(access, Ok(Access::Allowed));
 }

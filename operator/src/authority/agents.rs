@@ -2,14 +2,14 @@
 //! authority, and renewed with it.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
 
-use super::generations::{LEAF_LIFETIME, Signer};
+use super::generations::Signer;
 use super::{AuthorityError, config_map, leaf, x509};
 
 /// Which Secret, and for which names.
@@ -26,6 +26,8 @@ pub(super) struct Agents {
     wanted: AgentsCertificate,
 }
 
+/// Long, for nobody reads metrics once it is over, and renewed at half; a new authority signs another one at once.
+const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 const CHAIN: &str = "tls.crt";
 const KEY: &str = "tls.key";
 /// Says who signed, so that a new authority is seen.
@@ -43,7 +45,7 @@ impl Agents {
         if found.as_ref().is_some_and(|found| is_good(found, signer, now)) {
             return Ok(());
         }
-        let leaf = leaf::sign(signer, &self.wanted.names, now)?;
+        let leaf = leaf::sign(signer, &self.wanted.names, now, LIFETIME)?;
         let data = [(CHAIN, leaf.certificate), (KEY, leaf.key), (AUTHORITY, signer.certificate.clone())];
         let data: BTreeMap<_, _> =
             data.into_iter().map(|(key, text)| (key.to_owned(), ByteString(text.into_bytes()))).collect();
@@ -80,5 +82,5 @@ fn is_good(secret: &Secret, signer: &Signer, now: SystemTime) -> bool {
     };
     let ends = x509::pair(text(CHAIN), text(KEY)).map(|pair| pair.ends);
     text(AUTHORITY) == signer.certificate
-        && ends.is_ok_and(|ends| ends > now + LEAF_LIFETIME / 2 || ends >= signer.validity.until)
+        && ends.is_ok_and(|ends| ends > now + LIFETIME / 2 || ends >= signer.validity.until)
 }

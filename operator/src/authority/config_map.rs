@@ -1,15 +1,18 @@
 //! The ConfigMap from which agents learn whom to believe; the operator makes it, mends it, and writes only what differs.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
+use kube::{Client, ResourceExt as _};
 
 use super::AuthorityError;
 
 /// The key in the ConfigMap.
 const KEY: &str = "ca.crt";
+/// An annotation: when it was last changed, in seconds since the epoch, which all replicas go by.
+const SINCE: &str = "exporter-operator.dev/believed-since";
 
 pub(super) struct Bundle {
     config_maps: Api<ConfigMap>,
@@ -30,26 +33,32 @@ impl Bundle {
         Bundle { config_maps: Api::namespaced(client.clone(), namespace), name: name.to_owned() }
     }
 
-    /// Whom agents believe now, in PEM; nobody where there is none.
-    pub(super) async fn known(&self) -> Result<String, AuthorityError> {
-        let found = self.find().await?.and_then(|found| found.data);
-        Ok(found.and_then(|mut data| data.remove(KEY)).unwrap_or_default())
+    /// Whom agents believe now, in PEM; nobody where there is none. And since when there has been nobody else.
+    pub(super) async fn known(&self) -> Result<(String, SystemTime), AuthorityError> {
+        let Some(found) = self.find().await? else { return Ok((String::new(), SystemTime::now())) };
+        let since = found.annotations().get(SINCE).and_then(|seconds| seconds.parse().ok());
+        let since = SystemTime::UNIX_EPOCH + Duration::from_secs(since.unwrap_or_default());
+        Ok((found.data.and_then(|mut data| data.remove(KEY)).unwrap_or_default(), since))
     }
 
     /// Makes these the ones that agents believe.
     pub(super) async fn hold(&self, bundle: &str) -> Result<(), AuthorityError> {
         let data: BTreeMap<_, _> = [(KEY.to_owned(), bundle.to_owned())].into();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let since: BTreeMap<_, _> = [(SINCE.to_owned(), now.to_string())].into();
         loop {
             let params = PostParams::default();
             let written = match self.find().await? {
                 Some(found) if found.data.as_ref() == Some(&data) => return Ok(()),
                 Some(found) => {
-                    let wanted = ConfigMap { data: Some(data.clone()), binary_data: None, ..found };
+                    let mut wanted = ConfigMap { data: Some(data.clone()), binary_data: None, ..found };
+                    wanted.annotations_mut().extend(since.clone());
                     self.config_maps.replace(&self.name, &params, &wanted).await
                 }
                 None => {
                     let name = Some(self.name.clone());
-                    let metadata = ObjectMeta { name, labels: Some(labels()), ..ObjectMeta::default() };
+                    let (labels, annotations) = (Some(labels()), Some(since.clone()));
+                    let metadata = ObjectMeta { name, labels, annotations, ..ObjectMeta::default() };
                     let wanted = ConfigMap { metadata, data: Some(data.clone()), ..ConfigMap::default() };
                     self.config_maps.create(&params, &wanted).await
                 }

@@ -10,11 +10,11 @@ pub(super) struct Files {
     certificate: PathBuf,
     key: PathBuf,
     ca: PathBuf,
+    /// What the certificate has to be for.
+    names: Vec<String>,
     overlap: Duration,
     /// The texts that are served with.
     served: Option<Found>,
-    /// What waits for agents to learn of its authority, and since when.
-    waiting: Option<(Found, SystemTime)>,
 }
 
 /// What the files say.
@@ -29,41 +29,42 @@ pub(super) struct Found {
 const MOST_AUTHORITIES: usize = 4;
 
 impl Files {
-    pub(super) fn new(certificate: PathBuf, key: PathBuf, ca: PathBuf, overlap: Duration) -> Self {
-        Files { certificate, key, ca, overlap, served: None, waiting: None }
+    pub(super) fn new(
+        certificate: PathBuf,
+        key: PathBuf,
+        ca: PathBuf,
+        names: Vec<String>,
+        overlap: Duration,
+    ) -> Self {
+        Files { certificate, key, ca, names, overlap, served: None }
     }
 
-    /// What the files say now, if they belong together.
-    pub(super) fn read(&self) -> Result<Found, AuthorityError> {
+    /// What the files say now, if it is what an agent would believe that knows the authority.
+    pub(super) fn read(&self, now: SystemTime) -> Result<Found, AuthorityError> {
         let text =
             |path: &Path| std::fs::read_to_string(path).map_err(|error| content(path, error.to_string()));
         let found =
             Found { certificate: text(&self.certificate)?, key: text(&self.key)?, ca: text(&self.ca)? };
         x509::certificates(&found.ca).map_err(|what| content(&self.ca, what))?;
         found.pair().map_err(|what| content(&self.certificate, what))?;
+        x509::is_believed(&found.certificate, &found.ca, &self.names, now)
+            .map_err(|what| content(&self.certificate, what))?;
         Ok(found)
     }
 
-    /// What is to be served with from now on, where that is another than before.
-    pub(super) fn due(&mut self, found: Found, known: &str, now: SystemTime) -> Option<Pair> {
+    /// What is to be served with from now on, where that is another than before. Agents have known its authority since
+    /// then; one that has nothing else to serve with does not wait, as after a restart.
+    pub(super) fn due(&mut self, found: Found, known_since: SystemTime, now: SystemTime) -> Option<Pair> {
         if self.served.as_ref() == Some(&found) {
-            self.waiting = None;
             return None;
         }
-        let since = match self.waiting.take() {
-            Some((waiting, since)) if waiting == found => since,
-            // Nobody need wait for an authority that agents know from before.
-            _ if is_known(&found.ca, known) => now - self.overlap,
-            _ => now,
-        };
         let is_late = self.served.as_ref().and_then(|it| it.pair().ok()).is_none_or(|it| it.ends <= now);
-        if is_late || now.duration_since(since).unwrap_or_default() >= self.overlap {
-            let pair = found.pair().ok();
-            self.served = Some(found);
-            return pair;
+        if !is_late && now.duration_since(known_since).unwrap_or_default() < self.overlap {
+            return None;
         }
-        self.waiting = Some((found, since));
-        None
+        let pair = found.pair().ok();
+        self.served = Some(found);
+        pair
     }
 }
 
@@ -71,11 +72,6 @@ impl Found {
     fn pair(&self) -> Result<Pair, String> {
         x509::pair(&self.certificate, &self.key)
     }
-}
-
-fn is_known(ca: &str, known: &str) -> bool {
-    let known = x509::certificates(known).unwrap_or_default();
-    x509::certificates(ca).is_ok_and(|ca| ca.iter().all(|it| known.contains(it)))
 }
 
 /// The authorities of the file, then those that agents know and that have not ended.
@@ -114,38 +110,27 @@ mod tests {
     }
 
     fn files() -> Files {
-        Files::new("c".into(), "k".into(), "a".into(), HOUR)
+        Files::new("c".into(), "k".into(), "a".into(), vec!["a".to_owned()], HOUR)
     }
 
     #[test]
     fn the_first_is_served_with_at_once_and_the_same_is_nothing_new() {
-        let (mut files, first) = (files(), found("a"));
-        assert!(files.due(first.clone(), "", SystemTime::now()).is_some());
-        assert!(files.due(first.clone(), &first.ca, SystemTime::now()).is_none());
-    }
-
-    #[test]
-    fn one_of_an_authority_that_agents_know_is_served_with_at_once() {
-        let (mut files, first, second, now) = (files(), found("a"), found("b"), SystemTime::now());
-        files.due(first.clone(), "", now);
-        assert!(files.due(second.clone(), &joined(&second.ca, &first.ca, now), now).is_some());
+        let (mut files, first, now) = (files(), found("a"), SystemTime::now());
+        assert!(files.due(first.clone(), now, now).is_some());
+        assert!(files.due(first.clone(), now, now).is_none());
     }
 
     #[test]
     fn one_of_a_new_authority_waits_for_agents_to_learn_of_it_or_for_the_end_of_the_old_one() {
         let (mut files, first, second, now) = (files(), found("a"), found("b"), SystemTime::now());
-        files.due(first.clone(), "", now);
-        assert!(files.due(second.clone(), &first.ca, now).is_none());
-        // From now on the ConfigMap has it, which does not shorten the time.
-        let known = joined(&second.ca, &first.ca, now);
-        assert!(files.due(second.clone(), &known, now + HOUR / 2).is_none());
-        assert!(files.due(second.clone(), &known, now + HOUR).is_some());
-        let third = found("c");
-        assert!(files.due(third.clone(), &known, now + 2 * HOUR).is_none());
-        assert!(
-            files.due(third, &known, now + 11 * HOUR).is_some(),
-            "a client believes no certificate that has ended"
-        );
+        files.due(first.clone(), now, now);
+        assert!(files.due(second.clone(), now, now).is_none());
+        assert!(files.due(second.clone(), now, now + HOUR / 2).is_none());
+        assert!(files.due(second.clone(), now, now + HOUR).is_some());
+        let (third, known) = (found("c"), now + 3 * HOUR);
+        assert!(files.due(third.clone(), known, known).is_none());
+        let late = files.due(third, now + 11 * HOUR, now + 11 * HOUR);
+        assert!(late.is_some(), "a client believes no certificate that has ended");
     }
 
     #[test]
@@ -162,9 +147,12 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("authority-files-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let (one, other) = (found("a"), found("b"));
-        let files = Files::new(folder.join("c"), folder.join("k"), folder.join("a"), HOUR);
+        let names = vec!["a".to_owned()];
+        let files = Files::new(folder.join("c"), folder.join("k"), folder.join("a"), names, HOUR);
         let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
-        let error = |files: &Files| files.read().err().map(|error| error.to_string()).unwrap_or_default();
+        let now = SystemTime::now();
+        let error_at = |now| files.read(now).err().map(|error| error.to_string()).unwrap_or_default();
+        let error = |_: &Files| error_at(now);
         assert!(error(&files).contains("/c: No such file"), "{}", error(&files));
         write("c", &one.certificate);
         write("k", &other.key);
@@ -173,7 +161,15 @@ mod tests {
         write("k", &one.key[..one.key.len() / 2]);
         assert!(error(&files).contains("/c: the key is no private key"), "{}", error(&files));
         write("k", &one.key);
-        assert!(files.read().is_ok());
+        assert!(files.read(now).is_ok());
+        for (at, said) in [(now + 11 * HOUR, "expired"), (now - 2 * HOUR, "not valid yet")] {
+            assert!(error_at(at).contains(said), "{}", error_at(at));
+        }
+        write("a", &other.ca);
+        assert!(error(&files).contains("/c: "), "{}", error(&files));
+        write("c", &other.certificate);
+        write("k", &other.key);
+        assert!(error(&files).contains("not valid for name"), "{}", error(&files));
         write("a", "");
         assert!(error(&files).contains("/a: holds no certificate"), "{}", error(&files));
         std::fs::remove_dir_all(&folder).unwrap();

@@ -1,12 +1,12 @@
 //! Certificates that an authority signs for servers.
 
 use std::net::IpAddr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose, SanType};
 
 use super::AuthorityError;
-use super::generations::{BEFORE, LEAF_LIFETIME, Signer};
+use super::generations::{BEFORE, Signer};
 
 /// A certificate and its key, in PEM.
 pub(super) struct Leaf {
@@ -18,7 +18,12 @@ pub(super) struct Leaf {
 ///
 /// # Errors
 /// Where a name is none.
-pub(super) fn sign(signer: &Signer, names: &[String], now: SystemTime) -> Result<Leaf, AuthorityError> {
+pub(super) fn sign(
+    signer: &Signer,
+    names: &[String],
+    now: SystemTime,
+    lifetime: Duration,
+) -> Result<Leaf, AuthorityError> {
     let issuer = Issuer::from_ca_cert_pem(&signer.certificate, KeyPair::from_pem(&signer.key.0)?)?;
     let mut params = CertificateParams::default();
     if let Some(name) = names.first() {
@@ -34,7 +39,7 @@ pub(super) fn sign(signer: &Signer, names: &[String], now: SystemTime) -> Result
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
     params.not_before = (now - BEFORE).into();
-    params.not_after = (now + LEAF_LIFETIME).min(signer.validity.until).into();
+    params.not_after = (now + lifetime).min(signer.validity.until).into();
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, &issuer)?.pem();
     Ok(Leaf { certificate, key: key.serialize_pem() })

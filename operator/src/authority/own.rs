@@ -76,10 +76,18 @@ impl Own {
         if self.served.as_ref().is_some_and(is_good) {
             return Ok(None);
         }
-        let leaf = leaf::sign(signer, &self.names, now)?;
+        let leaf = leaf::sign(signer, &self.names, now, LEAF_LIFETIME)?;
         let pair = x509::pair(&leaf.certificate, &leaf.key).map_err(|what| self.content("ca.crt", what))?;
         self.served = Some((signer.clone(), now));
         Ok(Some(pair))
+    }
+
+    /// As [`Self::leaf`], by the authority that signed last.
+    pub(super) fn leaf_again(&mut self, now: SystemTime) -> Result<Option<Pair>, AuthorityError> {
+        match self.served.clone() {
+            Some((current, _)) => self.leaf(&Generations { current, next: None, previous: None }, now),
+            None => Ok(None),
+        }
     }
 
     fn subject(&self) -> &str {

@@ -5,8 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier as _;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 
 /// A chain with its key, ready to be served with.
@@ -59,6 +62,30 @@ pub(super) fn validity(certificate: &CertificateDer<'_>) -> Result<Validity, Str
     };
     let validity = parsed.validity();
     Ok(Validity { from: time(validity.not_before.timestamp()), until: time(validity.not_after.timestamp()) })
+}
+
+/// Whether a client that believes these authorities takes the chain for a server of each of these names now.
+///
+/// # Errors
+/// Why not.
+pub(super) fn is_believed(chain: &str, ca: &str, names: &[String], now: SystemTime) -> Result<(), String> {
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(ca)? {
+        roots.add(authority).map_err(|error| format!("its authority is none: {error}"))?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|error| error.to_string())?;
+    let chain = certificates(chain)?;
+    let now = UnixTime::since_unix_epoch(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+    for name in names {
+        let server = ServerName::try_from(name.as_str()).map_err(|error| format!("{name}: {error}"))?;
+        verifier
+            .verify_server_cert(&chain[0], &chain[1..], &server, &[], now)
+            .map_err(|error| format!("agents would not take it for {name}: {error}"))?;
+    }
+    Ok(())
 }
 
 /// Chain and key, if the one is the other's.

@@ -29,8 +29,8 @@ pub type Alarms = mpsc::Sender<Alarm>;
 
 /// The same is not told again before this.
 const QUIET: Duration = Duration::from_secs(60);
-/// Things that are told of within that time; an attack fills neither memory nor the API server.
-const MOST: usize = 64;
+/// Addresses that are told of within that time for one reason; an attack fills neither memory nor the API server.
+const MOST_OF_REASON: usize = 8;
 const RECORD_WITHIN: Duration = Duration::from_secs(10);
 
 /// Records until nobody can sound an alarm any more. `identity` is the replica's.
@@ -43,15 +43,18 @@ pub async fn sound(
     mut alarms: mpsc::Receiver<Alarm>,
 ) {
     let reporter = Reporter { controller: crds::FIELD_MANAGER.to_owned(), instance: Some(identity) };
-    let mut told: HashMap<String, Instant> = HashMap::new();
+    let mut told: HashMap<(&str, Option<IpAddr>), Instant> = HashMap::new();
     while let Some(alarm) = alarms.recv().await {
         let note = note(&alarm);
         let now = Instant::now();
         told.retain(|_, at| now.duration_since(*at) < QUIET);
-        if told.contains_key(&note) || told.len() >= MOST {
+        // By what nobody who attacks can vary at will; texts of his do not use up what may be told.
+        let key = (alarm.denied.label(), alarm.from);
+        let of_reason = told.keys().filter(|(reason, _)| *reason == key.0).count();
+        if told.contains_key(&key) || of_reason >= MOST_OF_REASON {
             continue;
         }
-        told.insert(note.clone(), now);
+        told.insert(key, now);
         let event = Event {
             type_: EventType::Warning,
             reason: "AgentDenied".to_owned(),

@@ -9,7 +9,7 @@ use protocol::{AUDIENCE, Token};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Account, AgentPods, Denied, Identity, alive, clipped, confirmed, end, identity};
+use super::{Account, AgentPods, Denied, Identity, Unbelieved, alive, clipped, confirmed, end, identity};
 use crate::gather::Gathered;
 
 /// Reviews at a time; more agents wait for their turn.
@@ -50,9 +50,12 @@ impl Identify {
     ///
     /// # Errors
     /// Why it is not that of a living agent.
-    pub async fn who(&self, token: &Token) -> Result<Identity, Denied> {
+    pub async fn who(&self, token: &Token) -> Result<Identity, Unbelieved> {
+        if token.secret().is_empty() {
+            return Err(Denied::NoToken.into());
+        }
         if token.secret().len() > MAX_TOKEN {
-            return Err(Denied::InvalidToken("it is longer than any token".to_owned()));
+            return Err(Denied::InvalidToken("it is longer than any token".to_owned()).into());
         }
         let spec =
             TokenReviewSpec { token: token.secret().to_owned(), audiences: Some(vec![AUDIENCE.to_owned()]) };
@@ -63,8 +66,8 @@ impl Identify {
         };
         let status = match timeout(ANSWER_WITHIN, answer).await {
             Ok(Ok(review)) => review.status.unwrap_or_default(),
-            Ok(Err(error)) => return Err(Denied::NoAnswer(clipped(&error.to_string()))),
-            Err(_) => return Err(Denied::NoAnswer("it does not answer".to_owned())),
+            Ok(Err(error)) => return Err(Denied::NoAnswer(clipped(&error.to_string())).into()),
+            Err(_) => return Err(Denied::NoAnswer("it does not answer".to_owned()).into()),
         };
         let claims = confirmed(&status, &self.account)?;
         let expires = end(token, SystemTime::now());
@@ -76,14 +79,16 @@ impl Identify {
             let denied =
                 match (alive(&claims, pod.as_deref(), daemon_set.as_deref(), node_uid.as_deref()), pod) {
                     (Ok(()), Some(pod)) => return Ok(identity(claims, &pod, expires)),
-                    (Ok(()), None) => return Err(Denied::NoPod(claims.pod)),
+                    (Ok(()), None) => return Err(Denied::NoPod(claims.pod).into()),
                     (Err(denied), _) => denied,
                 };
             let news = async {
                 tokio::select! { it = pods.changed() => it, it = gathered.changed() => it }
             };
-            if !denied.may_be_early() || !timeout_at(deadline, news).await.unwrap_or(false) {
-                return Err(denied);
+            // A DaemonSet that is not known yet makes every pod a foreign one.
+            let may_be_early = denied.may_be_early() || daemon_set.is_none();
+            if !may_be_early || !timeout_at(deadline, news).await.unwrap_or(false) {
+                return Err(Unbelieved { denied, credential: claims.credential });
             }
         }
     }

@@ -45,7 +45,9 @@ impl Refused {
 
     pub(crate) fn status(&self) -> Status {
         let code = match self {
-            Refused::NotLeader | Refused::OtherProtocol(_) => Code::FailedPrecondition,
+            Refused::NotLeader => Code::FailedPrecondition,
+            // Another try will not do; FailedPrecondition would bring the agent back at once.
+            Refused::OtherProtocol(_) => Code::Unimplemented,
             Refused::NoHello | Refused::Undecodable(_) => Code::InvalidArgument,
             Refused::Replaced | Refused::Superseded => Code::Aborted,
             Refused::Denied(Denied::NoAnswer(_)) => Code::Unavailable,

@@ -11,7 +11,7 @@ use tonic::{Status, Streaming};
 
 use super::{Admission, Publisher, Refused, Subscription, Term};
 use crate::accept::Peer;
-use crate::identity::{Denied, Identity};
+use crate::identity::{Denied, Identity, Unbelieved, clipped};
 
 /// Who calls, and in which term.
 pub(super) struct Caller {
@@ -34,6 +34,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(10);
 const MOST_QUESTIONS: usize = 8;
 /// The longest name that a Kubernetes object has.
 const MAX_NODE_NAME: usize = 253;
+/// A token that the API server has just taken is good for a moment, whatever this machine's clock says.
+const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 /// Longer than the life of any token, and short enough to count with.
 const LONGEST_LIFE: Duration = Duration::from_secs(366 * 24 * 3600);
 
@@ -53,6 +55,9 @@ impl Publisher {
             // One that does not read is told by the end of the stream alone.
             let _ = timeout(END_WITHIN, say.send(Err(self.refuse(&why)))).await;
         }
+        if let Some(peer) = &caller.peer {
+            peer.dismiss();
+        }
     }
 
     async fn begin(
@@ -64,7 +69,8 @@ impl Publisher {
         let subscription = claimed(&hello, caller).map_err(Refused::from);
         let subscription = subscription.and_then(|()| self.connect(&hello, caller));
         if let Err(Refused::Denied(denied)) = &subscription {
-            self.alarm(denied, caller.peer.as_ref(), caller.identity.as_ref());
+            let credential = caller.identity.as_ref().map_or("", |it| it.credential.as_str());
+            self.alarm(denied, caller.peer.as_ref(), credential);
         }
         let subscription = subscription?;
         if let Some(peer) = &caller.peer {
@@ -139,8 +145,10 @@ impl Publisher {
         let (say, admission) = (say.clone(), self.admission.clone());
         tokio::spawn(async move {
             let access = match &admission {
-                Admission::Tokens { accesses, .. } => accesses.of(&Token::new(question.token)).await,
-                Admission::Anyone => None,
+                Admission::Tokens { accesses: Some(accesses), .. } => {
+                    accesses.of(&Token::new(question.token)).await
+                }
+                _ => None,
             };
             let answer = operator_message::Message::AccessAnswer(Access::answer(access, question.id));
             // One that does not read waits no longer than for its end.
@@ -161,14 +169,14 @@ impl Publisher {
                 return Ok(());
             }
             Ok(_) => Denied::OtherPod,
-            Err(Denied::NoAnswer(why)) => {
+            Err(Unbelieved { denied: Denied::NoAnswer(why), .. }) => {
                 tracing::warn!(pod = first.pod, "a newer token waits: {why}");
                 pass.newer = Some((token, Instant::now() + ASK_AGAIN));
                 return Ok(());
             }
-            Err(denied) => denied,
+            Err(unbelieved) => unbelieved.denied,
         };
-        self.alarm(&denied, caller.peer.as_ref(), caller.identity.as_ref());
+        self.alarm(&denied, caller.peer.as_ref(), &first.credential);
         Err(denied.into())
     }
 }
@@ -191,7 +199,7 @@ impl Pass {
     fn of(identity: &Identity) -> Self {
         let left = identity.expires.duration_since(SystemTime::now()).unwrap_or_default();
         let reviewed = Instant::now();
-        Pass { reviewed, ends: reviewed + left.min(LONGEST_LIFE), newer: None }
+        Pass { reviewed, ends: reviewed + left.clamp(SHORTEST_LIFE, LONGEST_LIFE), newer: None }
     }
 }
 
@@ -230,7 +238,7 @@ async fn hello(said: &mut Streaming<proto::AgentMessage>) -> Result<Hello, Refus
 fn claimed(hello: &Hello, caller: &Caller) -> Result<(), Denied> {
     match &caller.identity {
         Some(identity) if identity.node != hello.node => {
-            Err(Denied::ClaimsOtherNode { node: identity.node.clone(), said: hello.node.clone() })
+            Err(Denied::ClaimsOtherNode { node: identity.node.clone(), said: clipped(&hello.node) })
         }
         _ => Ok(()),
     }

@@ -267,7 +267,7 @@ async fn another_protocol_is_refused_with_both_numbers() {
     let operator = Operator::start(Some(1)).await;
     let mut agent = Stream::open(&operator, Hello { protocol: 99, ..hello("n1") }).await.unwrap();
     let status = agent.end().await;
-    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert_eq!(status.code(), Code::Unimplemented);
     assert_eq!(status.message(), "this operator speaks protocol 1, the agent 99");
 }
 

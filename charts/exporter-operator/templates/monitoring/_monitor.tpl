@@ -89,11 +89,15 @@ spec:
 {{- $protection := .root.Values.agent.metrics.protection }}
 {{- $credentials := .root.Values.monitoring.credentials }}
 {{- if and (eq .component "agent") (ne $protection "none") }}
+{{- $namespace := .root.Values.monitoring.namespace }}
+{{- if and $namespace (ne $namespace (include "exporter-operator.namespace" .root)) (not $credentials.caConfigMap) }}
+{{- fail "agent.metrics.protection and monitoring.namespace: copy the ConfigMap of the authority to that namespace and set monitoring.credentials.caConfigMap" }}
+{{- end }}
 scheme: https
 tlsConfig:
   ca:
     configMap:
-      name: {{ include "exporter-operator.ca" .root }}
+      name: {{ default (include "exporter-operator.ca" .root) $credentials.caConfigMap }}
       key: ca.crt
   serverName: {{ include "exporter-operator.agentServerName" .root }}
   {{- if eq $protection "clientCertificate" }}
