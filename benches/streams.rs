@@ -28,6 +28,7 @@ const POLICIES: usize = 10;
 const NAME: &str = "operator.bench";
 /// What the other process is started with.
 const CLIENTS: &str = "--clients";
+const SERVER: &str = "--server";
 const PATIENCE: Duration = Duration::from_secs(300);
 
 #[tokio::main]
@@ -42,12 +43,15 @@ async fn main() -> Result<()> {
             };
             clients(address, Path::new(ca), count.parse()?).await
         }
-        None => {
-            for is_tls in [true, false] {
-                serve(is_tls).await?;
-            }
-            Ok(())
-        }
+        None => match arguments.iter().position(|it| it == SERVER) {
+            Some(at) => serve(arguments.get(at + 1).is_some_and(|kind| kind == "tls")).await,
+            // Each in a process of its own: what the one gave back the other would take first.
+            None => ["tls", "clear"].into_iter().try_for_each(|kind| {
+                let status = Command::new(std::env::current_exe()?).args([SERVER, kind]).status()?;
+                ensure!(status.success(), "{kind}: {status}");
+                Ok(())
+            }),
+        },
     }
 }
 
@@ -102,7 +106,8 @@ async fn clients(address: &str, ca: &Path, count: usize) -> Result<()> {
         server_name: is_tls.then(|| NAME.to_owned()),
         token_file: None,
     };
-    let (told, mut all) = mpsc::channel(64);
+    // Room for all: they are counted once every one has begun.
+    let (told, mut all) = mpsc::channel(count);
     // A fleet comes back spread over half a minute; so many at a time are what this machine accepts without waiting long.
     let turns = std::sync::Arc::new(tokio::sync::Semaphore::new(32));
     for number in 0..count {

@@ -224,6 +224,8 @@ async fn hello(said: &mut Streaming<proto::AgentMessage>) -> Result<Hello, Refus
     else {
         return Err(Refused::NoHello);
     };
+    // What an agent can collect nobody asks the operator, and it is most of what a stream would keep.
+    let hello = proto::Hello { collectors: Vec::new(), ..hello };
     let hello = Hello::from(hello);
     if hello.protocol != PROTOCOL {
         return Err(Refused::OtherProtocol(hello.protocol));
