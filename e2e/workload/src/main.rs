@@ -75,9 +75,9 @@ fn burn(ended: &AtomicBool, millicores: u32) -> Result<()> {
     Ok(())
 }
 
-/// Starts `--held` processes of the program `--held-program`, and then so many of those given by `--program` in turn, so
-/// many a second and for so many `--milliseconds`; waits for the end of each of these and prints how many seconds the starts took. The others end with the
-/// standard input.
+/// Starts `--held` processes of the program `--held-program` and says `held`; when it is told a line, starts so many of
+/// those given by `--program` in turn, so many a second and for so many `--milliseconds`, waits for the end of each of
+/// these and prints how many seconds the starts took. The others end with the standard input.
 fn churn(per_second: u32, starts: u32, arguments: &[String]) -> Result<()> {
     let all = |name: &str| -> Vec<&String> {
         arguments.windows(2).filter(|pair| pair[0] == name).map(|pair| &pair[1]).collect()
@@ -90,9 +90,11 @@ fn churn(per_second: u32, starts: u32, arguments: &[String]) -> Result<()> {
             .collect::<Result<Vec<_>>>()?,
         None => Vec::new(),
     };
+    writeln!(std::io::stdout(), "held")?;
+    std::io::stdin().read_line(&mut String::new())?;
     let life: String = option(arguments, "--milliseconds")?;
-    // They overlap, so that there are always some to be seen.
-    let most = 100.max(per_second as usize * life.parse::<usize>()? / 1000);
+    // They overlap, so that there are always some to be seen; each of the two threads has half of them.
+    let most = 100.max(per_second as usize * life.parse::<usize>()? / 2000);
     let (start, next) = (Instant::now(), AtomicU32::new(0));
     let turns = || -> Result<Duration> {
         let mut running = std::collections::VecDeque::new();
@@ -131,7 +133,9 @@ fn started(program: &str, milliseconds: &str) -> Result<std::process::Child> {
     let mut command = std::process::Command::new(program);
     command
         .args(["quit", "--milliseconds", milliseconds, "--of", program])
-        .stdin(std::process::Stdio::null());
+        .stdin(std::process::Stdio::null())
+        // Who reads ours learns of our end, whoever is left.
+        .stdout(std::process::Stdio::null());
     command.spawn().with_context(|| format!("cannot start {program}"))
 }
 

@@ -1,6 +1,6 @@
 //! Processes that begin and end thousands of times a second while the agent reads them, with numbers that are used again.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
@@ -48,7 +48,7 @@ const POPULATIONS: [Population; 2] = [
     // So few numbers that each is used several times, often from one scrape to the next.
     Population { numbers: 1000, held: 0, starts: 4 * PER_SECOND, life: Duration::from_millis(30) },
     // The kernel's default of numbers, which it gives out in turn: those that are not held are used twice.
-    Population { numbers: 32_768, held: 20_000, starts: 13 * PER_SECOND, life: Duration::from_secs(1) },
+    Population { numbers: 32_768, held: 20_000, starts: 13 * PER_SECOND, life: Duration::from_secs(4) },
 ];
 
 /// Runs it in a pid namespace of its own and says what came of it.
@@ -95,8 +95,13 @@ fn run(folder: &Path, population: &Population) -> Result<String> {
     let before = handles(first)?;
 
     let mut churning = Churning::start(first, &churn, population)?;
+    // They are new to the agent, all at once, which no other scrape has to bear.
+    let said = Exposition::parse(&agent.text("/metrics/processes")?)?;
+    let known: f64 = said.select(PROCESSES, &[("groupname", HELD)]).iter().map(|sample| sample.value).sum();
+    ensure!(known == f64::from(*held), "{known} of {held} processes are `{HELD}`");
+    churning.go()?;
     let (mut scrapes, mut seen, mut slowest) = (0, 0.0, Duration::ZERO);
-    let (mut counted, mut is_held) = (0.0, false);
+    let mut counted = 0.0;
     let took = loop {
         if let Some(took) = churning.ended()? {
             break took;
@@ -112,17 +117,19 @@ fn run(folder: &Path, population: &Population) -> Result<String> {
             ensure!(GROUPS.contains(&group), "{} processes are `{group}`", sample.value);
             *(if group == HELD { &mut of_held } else { &mut others }) += sample.value;
         }
-        // All of them are there from then on, and nothing else is ever taken for one.
-        is_held |= of_held == f64::from(*held);
-        ensure!(!is_held || of_held == f64::from(*held), "{of_held} of {held} processes are `{HELD}`");
+        // All of them are there, and nothing else is ever taken for one.
+        ensure!(of_held == f64::from(*held), "{of_held} of {held} processes are `{HELD}`");
         seen += others;
         let faults = said.select(FAULTS, &[("groupname", "churning")]);
         let faults = faults.first().map_or(counted, |sample| sample.value);
         ensure!(faults >= counted, "a counter went back from {counted} to {faults}");
         counted = faults;
     };
-    ensure!(is_held, "{held} processes were never seen together");
-    ensure!(seen > f64::from(scrapes), "of those that come and go none was seen");
+    // The one that starts them is among these.
+    ensure!(
+        seen > f64::from(scrapes),
+        "of {starts} processes that come and go beside {held} none was seen in {scrapes} scrapes of at most {slowest:?}"
+    );
     ensure!(*starts > 2 * (numbers - held), "{starts} starts: not every number is used again");
     ensure!(slowest < BOUND, "a scrape took {slowest:?}");
     churning.release()?;
@@ -183,7 +190,7 @@ impl Programs {
     }
 }
 
-/// The program that starts the others, in the agent's namespace.
+/// The program that starts the others, in the agent's namespace; those that are held are there.
 struct Churning {
     child: Child,
     said: Receiver<String>,
@@ -206,7 +213,15 @@ impl Churning {
         let (tell, said) = channel();
         // Both ends are gone when the child is.
         std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        let first = said.recv().context("the churn ended before it had begun")?;
+        ensure!(first == "held", "it says `{first}`");
         Ok(Churning { child, said })
+    }
+
+    /// Lets processes come and go.
+    fn go(&mut self) -> Result<()> {
+        let input = self.child.stdin.as_mut().context("it has no input")?;
+        Ok(writeln!(input, "go")?)
     }
 
     /// How many seconds all starts took, once they are done.
