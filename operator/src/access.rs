@@ -10,7 +10,7 @@ use k8s_openapi::api::authorization::v1::{
 };
 use kube::Client;
 use kube::api::{Api, PostParams};
-use protocol::{Access, Token};
+use protocol::{Access, MAX_TOKEN, Token};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
@@ -24,8 +24,6 @@ const REFUSED_FOR: Duration = Duration::from_secs(10);
 const MOST: usize = 256;
 /// Questions to the API server at a time.
 const CONCURRENT: usize = 8;
-/// Longer than any token that a Kubernetes API server signs.
-const MAX_TOKEN: usize = 16 << 10;
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 type Key = [u8; 32];

@@ -165,7 +165,7 @@ impl Authority {
                 if let Some(agents) = agents {
                     agents.keep(&generations.current, now).await?;
                 }
-                own.leaf(&generations, now)?
+                own.leaf(&generations.current, now)?
             }
             Kind::Files(files) => {
                 let found = files.read(now)?;

@@ -80,8 +80,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
     let mut tasks = JoinSet::new();
     let mut gathered = Gathered::start(&client, &telemetry, &mut tasks);
     let listener = TcpListener::bind(web).await.with_context(|| format!("--web.listen-address={web}"))?;
-    let mut door =
-        Door::new(&client, &namespace, trust, &gathered, &telemetry, &identity, &stop, &mut tasks)?;
+    let mut door = Door::new(&client, &namespace, trust, &gathered, &telemetry, &identity, &stop, &mut tasks);
     let (ready, opened) = (gathered.clone(), door.serving.clone());
     let missing = move || {
         let certificate = opened.as_ref().filter(|it| !it.is_ready()).map(|_| "a certificate");
@@ -147,9 +146,9 @@ impl Door {
         identity: &str,
         stop: &CancellationToken,
         tasks: &mut JoinSet<()>,
-    ) -> anyhow::Result<Self> {
+    ) -> Self {
         let Trust::Proof { service_account, daemon_set, answers, source, config_map } = trust else {
-            return Ok(Door { admission: Admission::Anyone, serving: None, pods: None });
+            return Door { admission: Admission::Anyone, serving: None, pods: None };
         };
         let account = Account { namespace: namespace.to_owned(), service_account, daemon_set };
         let pods = AgentPods::start(client, &account, telemetry, tasks);
@@ -162,7 +161,7 @@ impl Door {
         let identify = Identify::new(client.clone(), account, pods.clone(), gathered.clone());
         let accesses = answers.then(|| Accesses::new(client.clone()));
         let admission = Admission::Tokens { identify: Arc::new(identify), alarms, accesses };
-        Ok(Door { admission, serving: Some(serving), pods: Some(pods) })
+        Door { admission, serving: Some(serving), pods: Some(pods) }
     }
 
     /// Waits until agents can be told from others; false when nothing is watched any more.

@@ -7,6 +7,9 @@ use crate::proto;
 /// The audience that an agent's token for the operator has, and no other token.
 pub const AUDIENCE: &str = "exporter-operator.dev";
 
+/// Longer, in bytes, than any token that a Kubernetes API server signs.
+pub const MAX_TOKEN: usize = 16 << 10;
+
 /// A bearer token; whoever logs it writes that it is hidden.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);

@@ -10,7 +10,7 @@ mod snapshot;
 mod wire;
 
 pub use added_labels::AddedLabels;
-pub use credential::{AUDIENCE, Access, Token};
+pub use credential::{AUDIENCE, Access, MAX_TOKEN, Token};
 pub use effective::{CollectorEffective, Effective, FamilyRule, FamilySelector, Subject, effective};
 pub use message::{
     Capabilities, CollectorCapability, Finding, Hello, Outcome, Refusal, Report, Verdict, Verdicts,

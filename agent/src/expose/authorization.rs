@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
-use protocol::{Access, Token};
+use protocol::{Access, MAX_TOKEN, Token};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
@@ -57,8 +57,6 @@ const REFUSED_FOR: Duration = Duration::from_secs(10);
 const ALLOWED_ALONE: Duration = Duration::from_secs(600);
 /// Tokens that are remembered. More come only from who has none that is good.
 const MOST: usize = 64;
-/// Longer than any token that a Kubernetes API server signs.
-const MAX_TOKEN: usize = 16 << 10;
 
 impl Authorization {
     pub(super) async fn check(&self, headers: &HeaderMap, has_certificate: bool) -> Result<(), Unauthorized> {

@@ -40,20 +40,19 @@ impl Own {
         loop {
             let found = self.secrets.get_opt(&self.name).await.map_err(|error| self.api(error))?;
             let (secret, next) = match found {
-                None => (Secret::default(), Some(Generations::first(self.subject(), now, &self.schedule)?)),
+                None => (Secret::default(), Generations::first(self.subject(), now, &self.schedule)?),
                 Some(secret) => {
                     let is_asked = secret.annotations().contains_key(ROTATE);
                     let generations = self.read(&secret)?;
                     let next = generations.step(self.subject(), now, &self.schedule, is_asked)?;
                     match next {
                         // Asked while the next one is on its way already.
-                        None if is_asked => (secret, Some(generations)),
+                        None if is_asked => (secret, generations),
                         None => return Ok(generations),
-                        next => (secret, next),
+                        Some(next) => (secret, next),
                     }
                 }
             };
-            let Some(next) = next else { continue };
             match self.write(secret, &next).await {
                 Ok(_) => tracing::info!(secret = self.name, "the authority has taken a step"),
                 // Another replica was quicker.
@@ -64,12 +63,7 @@ impl Own {
     }
 
     /// A new certificate, where it is time for one.
-    pub(super) fn leaf(
-        &mut self,
-        generations: &Generations,
-        now: SystemTime,
-    ) -> Result<Option<Pair>, AuthorityError> {
-        let signer = &generations.current;
+    pub(super) fn leaf(&mut self, signer: &Signer, now: SystemTime) -> Result<Option<Pair>, AuthorityError> {
         let is_good = |(by, at): &(Signer, SystemTime)| {
             by == signer && now.duration_since(*at).unwrap_or_default() < LEAF_LIFETIME / 2
         };
@@ -85,7 +79,7 @@ impl Own {
     /// As [`Self::leaf`], by the authority that signed last.
     pub(super) fn leaf_again(&mut self, now: SystemTime) -> Result<Option<Pair>, AuthorityError> {
         match self.served.clone() {
-            Some((current, _)) => self.leaf(&Generations { current, next: None, previous: None }, now),
+            Some((signer, _)) => self.leaf(&signer, now),
             None => Ok(None),
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use kube::Client;
 use kube::api::{Api, PostParams};
-use protocol::{AUDIENCE, Token};
+use protocol::{AUDIENCE, MAX_TOKEN, Token};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -17,8 +17,6 @@ const CONCURRENT: usize = 32;
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How far a watch may be behind the token of a pod that has just started.
 const WATCHES_WITHIN: Duration = Duration::from_secs(5);
-/// Longer than any token that a Kubernetes API server signs.
-const MAX_TOKEN: usize = 16 << 10;
 
 /// Tells agents by their tokens.
 #[derive(Debug)]
