@@ -8,6 +8,7 @@ mod generations;
 mod leaf;
 mod own;
 mod serving;
+mod stored;
 mod x509;
 
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use self::agents::Agents;
 use self::config_map::Bundle;
 use self::files::Files;
 use self::own::Own;
+use self::x509::Pair;
 use crate::telemetry::Telemetry;
 
 /// Where the operator's certificate comes from.
@@ -153,14 +155,13 @@ impl Authority {
                     Ok(generations) => generations,
                     Err(error) => {
                         // What was there last can sign as well as ever.
-                        if let Some(pair) = own.leaf_again(now)? {
-                            self.serving.take(pair);
-                        }
+                        let pair = own.leaf_again(now)?;
+                        self.serve(pair);
                         return Err(error);
                     }
                 };
                 // Agents learn of an authority before anything that it signed is used.
-                self.bundle.hold(&generations.bundle()).await?;
+                self.bundle.hold(|_| generations.bundle()).await?;
                 self.telemetry.certificate_ends("authority", generations.current_ends());
                 if let Some(agents) = agents {
                     agents.keep(&generations.current, now).await?;
@@ -169,16 +170,19 @@ impl Authority {
             }
             Kind::Files(files) => {
                 let found = files.read(now)?;
-                let (known, _) = self.bundle.known().await?;
-                self.bundle.hold(&files::joined(&found.ca, &known, now)).await?;
-                let (_, since) = self.bundle.known().await?;
+                let since = self.bundle.hold(|known| files::joined(&found.ca, known, now)).await?;
                 files.due(found, since, now)
             }
         };
+        self.serve(pair);
+        Ok(())
+    }
+
+    /// From now on, with this certificate, where there is a newer one.
+    fn serve(&self, pair: Option<Pair>) {
         if let Some(pair) = pair {
             self.telemetry.certificate_ends("serving", pair.ends);
             self.serving.take(pair);
         }
-        Ok(())
     }
 }

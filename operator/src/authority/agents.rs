@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
-use kube::api::{Api, ObjectMeta, PostParams};
 
 use super::generations::Signer;
-use super::{AuthorityError, config_map, leaf, x509};
+use super::stored::Stored;
+use super::{AuthorityError, leaf, x509};
 
 /// Which Secret, and for which names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,8 +22,8 @@ pub struct AgentsCertificate {
 }
 
 pub(super) struct Agents {
-    secrets: Api<Secret>,
-    wanted: AgentsCertificate,
+    secret: Stored<Secret>,
+    names: Vec<String>,
 }
 
 /// Long, for nobody reads metrics once it is over, and renewed at half; a new authority signs another one at once.
@@ -35,43 +35,26 @@ const AUTHORITY: &str = "ca.crt";
 
 impl Agents {
     pub(super) fn new(client: &Client, namespace: &str, wanted: AgentsCertificate) -> Self {
-        Agents { secrets: Api::namespaced(client.clone(), namespace), wanted }
+        Agents { secret: Stored::new(client, namespace, wanted.secret), names: wanted.names }
     }
 
     /// Sees to it that the Secret has a certificate of this authority with half of its life before it.
     pub(super) async fn keep(&self, signer: &Signer, now: SystemTime) -> Result<(), AuthorityError> {
-        let name = &self.wanted.secret;
-        let found = self.secrets.get_opt(name).await.map_err(|error| self.api(error))?;
+        let found = self.secret.find().await?;
         if found.as_ref().is_some_and(|found| is_good(found, signer, now)) {
             return Ok(());
         }
-        let leaf = leaf::sign(signer, &self.wanted.names, now, LIFETIME)?;
+        let leaf = leaf::sign(signer, &self.names, now, LIFETIME)?;
         let data = [(CHAIN, leaf.certificate), (KEY, leaf.key), (AUTHORITY, signer.certificate.clone())];
         let data: BTreeMap<_, _> =
             data.into_iter().map(|(key, text)| (key.to_owned(), ByteString(text.into_bytes()))).collect();
-        let params = PostParams::default();
-        let written = match found {
-            Some(found) => self.secrets.replace(name, &params, &Secret { data: Some(data), ..found }).await,
-            None => {
-                let labels = Some(config_map::labels());
-                let metadata = ObjectMeta { name: Some(name.clone()), labels, ..ObjectMeta::default() };
-                let type_ = Some("kubernetes.io/tls".to_owned());
-                let wanted = Secret { metadata, data: Some(data), type_, ..Secret::default() };
-                self.secrets.create(&params, &wanted).await
-            }
-        };
-        match written {
-            Ok(_) => tracing::info!(secret = name, "agents have a new certificate"),
-            // Another replica was quicker, and what it wrote is looked at next time.
-            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {}
-            Err(error) => return Err(self.api(error)),
+        let made = || Secret { type_: Some("kubernetes.io/tls".to_owned()), ..Secret::default() };
+        let wanted = Secret { data: Some(data), ..found.unwrap_or_else(made) };
+        // What another replica wrote is looked at next time.
+        if self.secret.write(wanted).await? {
+            tracing::info!("agents have a new certificate in {}", self.secret);
         }
         Ok(())
-    }
-
-    fn api(&self, error: kube::Error) -> AuthorityError {
-        let object = format!("the Secret {}", self.wanted.secret);
-        AuthorityError::Api { object, source: Box::new(error) }
     }
 }
 

@@ -5,10 +5,10 @@ use std::time::SystemTime;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, ObjectMeta, PostParams};
 use kube::{Client, ResourceExt as _};
 
 use super::generations::{Generations, LEAF_LIFETIME, Schedule, Signer};
+use super::stored::Stored;
 use super::x509::{self, Pair};
 use super::{AuthorityError, leaf};
 
@@ -16,8 +16,7 @@ use super::{AuthorityError, leaf};
 const ROTATE: &str = "exporter-operator.dev/rotate";
 
 pub(super) struct Own {
-    secrets: Api<Secret>,
-    name: String,
+    secret: Stored<Secret>,
     names: Vec<String>,
     schedule: Schedule,
     /// What was signed last, and by whom.
@@ -32,14 +31,13 @@ impl Own {
         names: Vec<String>,
         schedule: Schedule,
     ) -> Self {
-        Own { secrets: Api::namespaced(client.clone(), namespace), name, names, schedule, served: None }
+        Own { secret: Stored::new(client, namespace, name), names, schedule, served: None }
     }
 
     /// The authorities that there are now, after the steps that it is time for.
     pub(super) async fn keep(&self, now: SystemTime) -> Result<Generations, AuthorityError> {
         loop {
-            let found = self.secrets.get_opt(&self.name).await.map_err(|error| self.api(error))?;
-            let (secret, next) = match found {
+            let (mut secret, next) = match self.secret.find().await? {
                 None => (Secret::default(), Generations::first(self.subject(), now, &self.schedule)?),
                 Some(secret) => {
                     let is_asked = secret.annotations().contains_key(ROTATE);
@@ -53,11 +51,11 @@ impl Own {
                     }
                 }
             };
-            match self.write(secret, &next).await {
-                Ok(_) => tracing::info!(secret = self.name, "the authority has taken a step"),
-                // Another replica was quicker.
-                Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {}
-                Err(error) => return Err(self.api(error)),
+            let bytes = |(key, text): (String, String)| (key, ByteString(text.into_bytes()));
+            secret.data = Some(next.to_data().into_iter().map(bytes).collect());
+            secret.annotations_mut().remove(ROTATE);
+            if self.secret.write(secret).await? {
+                tracing::info!("the authority in {} has taken a step", self.secret);
             }
         }
     }
@@ -98,26 +96,8 @@ impl Own {
         Generations::from_data(&data).map_err(|(key, what)| self.content(key, what))
     }
 
-    async fn write(&self, mut secret: Secret, generations: &Generations) -> Result<Secret, kube::Error> {
-        let bytes = |(key, text): (String, String)| (key, ByteString(text.into_bytes()));
-        secret.data = Some(generations.to_data().into_iter().map(bytes).collect());
-        secret.annotations_mut().remove(ROTATE);
-        let params = PostParams::default();
-        if secret.metadata.resource_version.is_some() {
-            return self.secrets.replace(&self.name, &params, &secret).await;
-        }
-        let labels = super::config_map::labels();
-        secret.metadata =
-            ObjectMeta { name: Some(self.name.clone()), labels: Some(labels), ..ObjectMeta::default() };
-        self.secrets.create(&params, &secret).await
-    }
-
-    fn api(&self, error: kube::Error) -> AuthorityError {
-        AuthorityError::Api { object: format!("the Secret {}", self.name), source: Box::new(error) }
-    }
-
     fn content(&self, key: &str, what: String) -> AuthorityError {
         let what = format!("{what}; mend it, or delete the Secret for a new authority");
-        AuthorityError::Content { place: format!("the Secret {}: {key}", self.name), what }
+        AuthorityError::Content { place: format!("{}: {key}", self.secret), what }
     }
 }
