@@ -13,7 +13,7 @@ mod x509;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use kube::Client;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,7 @@ pub use serving::Serving;
 use self::agents::Agents;
 use self::config_map::Bundle;
 use self::files::Files;
+use self::generations::Generations;
 use self::own::Own;
 use self::x509::Pair;
 use crate::telemetry::Telemetry;
@@ -148,41 +149,43 @@ impl Authority {
     }
 
     async fn look(&mut self) -> Result<(), AuthorityError> {
-        let now = std::time::SystemTime::now();
-        let pair = match &mut self.kind {
+        let now = SystemTime::now();
+        let Self { kind, bundle, serving, telemetry } = self;
+        let serve = |pair: Option<Pair>| {
+            if let Some(pair) = pair {
+                telemetry.certificate_ends("serving", pair.ends);
+                serving.take(pair);
+            }
+        };
+        match kind {
             Kind::Own(own, agents) => {
-                let generations = match own.keep(now).await {
+                let generations = match known(own, bundle, now).await {
                     Ok(generations) => generations,
                     Err(error) => {
-                        // What was there last can sign as well as ever.
-                        let pair = own.leaf_again(now)?;
-                        self.serve(pair);
+                        // What signed last, and agents know, can sign as well as ever.
+                        serve(own.leaf_again(now)?);
                         return Err(error);
                     }
                 };
-                // Agents learn of an authority before anything that it signed is used.
-                self.bundle.hold(|_| generations.bundle()).await?;
-                self.telemetry.certificate_ends("authority", generations.current_ends());
+                telemetry.certificate_ends("authority", generations.current_ends());
+                serve(own.leaf(&generations.current, now)?);
                 if let Some(agents) = agents {
                     agents.keep(&generations.current, now).await?;
                 }
-                own.leaf(&generations.current, now)?
             }
             Kind::Files(files) => {
                 let found = files.read(now)?;
-                let since = self.bundle.hold(|known| files::joined(&found.ca, known, now)).await?;
-                files.due(found, since, now)
+                let since = bundle.hold(|known| files::joined(&found.ca, known, now)).await?;
+                serve(files.due(found, since, now));
             }
-        };
-        self.serve(pair);
+        }
         Ok(())
     }
+}
 
-    /// From now on, with this certificate, where there is a newer one.
-    fn serve(&self, pair: Option<Pair>) {
-        if let Some(pair) = pair {
-            self.telemetry.certificate_ends("serving", pair.ends);
-            self.serving.take(pair);
-        }
-    }
+/// The authorities that there are, of which agents learn before anything that they signed is used.
+async fn known(own: &Own, bundle: &Bundle, now: SystemTime) -> Result<Generations, AuthorityError> {
+    let generations = own.keep(now).await?;
+    bundle.hold(|_| generations.bundle()).await?;
+    Ok(generations)
 }

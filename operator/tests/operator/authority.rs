@@ -27,9 +27,16 @@ const NAME: &str = "exporter-operator.ns.svc";
 #[derive(Clone, Default)]
 struct Objects(Arc<Mutex<BTreeMap<String, Value>>>);
 
+/// How the names of objects end that nobody may write.
+const REFUSED: &str = "refused";
+
 impl Objects {
     fn answer(&self, asked: &Asked) -> Answer {
         let mut objects = self.0.lock().unwrap();
+        let is_refused = |name: &Value| name.as_str().is_some_and(|name| name.ends_with(REFUSED));
+        if asked.method != "GET" && is_refused(&asked.body["metadata"]["name"]) {
+            return failure(403, "Forbidden").into();
+        }
         if asked.method == "POST" {
             let name = asked.body["metadata"]["name"].as_str().unwrap();
             let path = format!("{}/{name}", asked.path);
@@ -78,9 +85,13 @@ impl Objects {
 }
 
 fn start(client: &Client, overlap: Duration, telemetry: &Telemetry) -> Arc<Serving> {
+    start_with(client, overlap, telemetry, "agents")
+}
+
+fn start_with(client: &Client, overlap: Duration, telemetry: &Telemetry, agents: &str) -> Arc<Serving> {
     let schedule = Schedule { lifetime: Duration::from_secs(90 * 24 * 3600), overlap };
     let names = vec![NAME.to_owned(), "10.96.0.7".to_owned()];
-    let agents = Some(AgentsCertificate { secret: "agents".into(), names: vec!["agents.ns.svc".to_owned()] });
+    let agents = Some(AgentsCertificate { secret: agents.into(), names: vec!["agents.ns.svc".to_owned()] });
     let source = Source::Own { secret: "exporter-operator-ca".into(), names, schedule, agents };
     let authority = Authority::new(client, "ns", source, "exporter-operator-ca", telemetry.clone());
     let serving = authority.serving();
@@ -179,6 +190,20 @@ async fn a_secret_that_is_broken_is_counted_and_changes_nothing() {
     let text = String::from_utf8(telemetry.text()).unwrap();
     let failures = text.lines().find(|line| line.starts_with("exporter_operator_certificate_failures_total"));
     assert_ne!(failures, Some("exporter_operator_certificate_failures_total 0"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_of_the_agents_that_cannot_be_written_keeps_nobody_from_the_operators_own_certificate() {
+    let objects = Objects::default();
+    let (client, _) = objects.client();
+    let telemetry = Telemetry::new().unwrap();
+    let serving = start_with(&client, Duration::ZERO, &telemetry, REFUSED);
+    serving.ready().await;
+    served(&serving, &objects.bundle(), NAME).await.unwrap();
+    // It is a failure all the same.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let text = String::from_utf8(telemetry.text()).unwrap();
+    assert!(text.contains("exporter_operator_certificate_failures_total 1\n"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]
