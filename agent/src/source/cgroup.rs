@@ -90,6 +90,12 @@ impl Cgroup {
         self.path.rsplit('/').next().is_some_and(|name| name.starts_with("crio-"))
     }
 
+    /// Whether it may still lack files that it will have: on v1 the runtime makes a container's directory in one
+    /// controller's tree after the other.
+    pub fn is_being_made(&self) -> bool {
+        self.seen.elapsed() < BEING_MADE
+    }
+
     /// Of a container that is over, the UID of its pod: it has counters and nothing else.
     pub fn ended_in(&self) -> Option<&str> {
         self.end.as_ref().map(|end| end.uid.as_str())
@@ -158,7 +164,7 @@ impl Iterator for InOrder {
 const MOST_CGROUPS: usize = 20_000;
 /// How many of [`CgroupFile`] a cgroup has, on either version.
 const FILES: usize = 20;
-/// How long a new cgroup may lack files that it will have.
+/// How long making a cgroup takes at most.
 const BEING_MADE: Duration = Duration::from_secs(10);
 
 impl CgroupTree {
@@ -341,8 +347,7 @@ impl CgroupTree {
                 Err(ReadError::Gone)
             }
             Err(Errno::NOENT) => {
-                // On v1 the runtime makes a container's directory in one controller's tree after the other.
-                if cgroup.seen.elapsed() < BEING_MADE {
+                if cgroup.is_being_made() {
                     cgroup.files[file as usize] = KeptFile::Closed;
                 }
                 Err(ReadError::Absent)

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fd::OwnedFd;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::io::Errno;
 
 use super::CgroupFile;
 use crate::source::file::read_once;
@@ -37,8 +38,18 @@ impl Texts {
         self.0[FILES.iter().position(|f| *f == file)?].as_deref()
     }
 
-    fn read(folder: &Path, buffer: &mut Vec<u8>) -> Self {
-        Texts(FILES.map(|file| read_once(&folder.join(file.name()), buffer).ok().map(|()| buffer[..].into())))
+    /// Nothing where the cgroup goes before all of its files are read; some it may never have had.
+    fn read(folder: &Path, buffer: &mut Vec<u8>) -> Option<Self> {
+        let mut texts = Texts::default();
+        for (file, text) in FILES.iter().zip(&mut texts.0) {
+            match read_once(&folder.join(file.name()), buffer) {
+                Ok(()) => *text = Some(buffer[..].into()),
+                Err(Errno::NODEV) => return None,
+                Err(_) if !folder.exists() => return None,
+                Err(_) => {}
+            }
+        }
+        Some(texts)
     }
 }
 
@@ -77,7 +88,7 @@ impl Ends {
             self.refused = self.watching.is_none();
         }
         let Some(Watching { shared }) = &self.watching else { return };
-        // Before the watch: an end that comes at once is looked up with the lock held.
+        // Held while the watch is made, so that the thread finds here what an end that comes at once is the end of.
         let mut state = shared.state();
         // The kernel tells of a change of the file as of a write (Documentation/admin-guide/cgroup-v2.rst, cgroup.events).
         let events = folder.join("cgroup.events");
@@ -88,8 +99,12 @@ impl Ends {
 
     /// What a cgroup that has gone had counted, unless the runtime was faster than the reader.
     pub(super) fn take(&mut self, inode: u64) -> Option<Texts> {
-        let mut state = self.watching.as_ref()?.shared.state();
-        state.watched.retain(|_, (watched, _)| *watched != inode);
+        let shared = &self.watching.as_ref()?.shared;
+        let mut state = shared.state();
+        for (watch, _) in state.watched.extract_if(|_, (watched, _)| *watched == inode) {
+            // As in `Watcher::remove`: it outlives the cgroup on most kernels, and on the others there is none.
+            let _ = inotify::remove_watch(&shared.inotify, watch);
+        }
         state.texts.remove(&inode)
     }
 }
@@ -99,6 +114,11 @@ impl Ends {
     /// Whether the last figures of a cgroup have been read.
     pub(super) fn has(&self, inode: u64) -> bool {
         self.watching.as_ref().is_some_and(|it| it.shared.state().texts.contains_key(&inode))
+    }
+
+    /// The kernel's list of what is watched.
+    pub(super) fn handle(&self) -> Option<OwnedFd> {
+        self.watching.as_ref()?.shared.inotify.try_clone().ok()
     }
 }
 
@@ -151,16 +171,22 @@ impl Shared {
         let mut reader = inotify::Reader::new(&self.inotify, &mut space);
         // Until there is nothing more to read. Events that the kernel had to drop are ends that are missed.
         while let Ok(event) = reader.next() {
+            let watch = event.wd();
             let mut state = self.state();
-            let Some((inode, folder)) = state.watched.get(&event.wd()).cloned() else { continue };
+            let Some((inode, folder)) = state.watched.get(&watch).cloned() else { continue };
             if event.events().contains(ReadFlags::IGNORED) {
-                state.watched.remove(&event.wd());
+                state.watched.remove(&watch);
                 continue;
             }
             drop(state);
-            if has_ended(&folder, buffer) {
-                let texts = Texts::read(&folder, buffer);
-                self.state().texts.insert(inode, texts);
+            if !has_ended(&folder, buffer) {
+                continue;
+            }
+            let Some(texts) = Texts::read(&folder, buffer) else { continue };
+            let mut state = self.state();
+            // Otherwise it was asked for meanwhile, and nobody will again.
+            if state.watched.contains_key(&watch) {
+                state.texts.insert(inode, texts);
             }
         }
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Version;
 use crate::source::file::Made;
+use crate::source::text::pairs;
 
 macro_rules! cgroup_files {
     ($($id:ident $controller:literal $name:literal;)*) => {
@@ -66,6 +67,15 @@ macro_rules! cgroup_files {
                     (Version::V2, MemoryStat | MemoryPeak | MemorySwapCurrent) => &[CpuStat, MemoryCurrent],
                     _ => &[],
                 }
+            }
+
+            /// Whether its text tells of pages that have yet to be written back, which takes neither CPU time nor memory of
+            /// the cgroup.
+            pub(super) fn is_on_its_way(self, text: &[u8]) -> bool {
+                let is_it = |key: &[u8]| {
+                    matches!(key, b"file_dirty" | b"file_writeback" | b"total_dirty" | b"total_writeback")
+                };
+                self == CgroupFile::MemoryStat && pairs(text).any(|(key, pages)| pages != 0 && is_it(key))
             }
 
             /// Of a file that others are told by, what has to be looked at of the pod to know whether it has changed in any of

@@ -134,7 +134,7 @@ impl CgroupTree {
             return Ok(());
         }
         self.read_now(slot, file, buffer)?;
-        if settled.is_some_and(|settled| settled <= now) {
+        if settled.is_some_and(|settled| settled <= now) && !file.is_on_its_way(buffer) {
             self.cgroup(slot)?.still.keep(slot, file, now, buffer);
         }
         Ok(())
@@ -153,6 +153,10 @@ impl CgroupTree {
 
     /// Whether a sign of a container need not be read, since those of its pod, which are read first, have not moved: a pod
     /// counts what its containers count. One of them cannot take the memory that another gives without CPU time.
+    ///
+    /// Of a pod whose signs last moved at 0 s and have settled at 5 s, what was read of the container at 6 s is still so at
+    /// 20 s; what was read at 4 s need not be. Of CPU time the pod's own is the one sign, which it also is where memory of a
+    /// container is not its pod's.
     fn is_as_its_pod(&mut self, slot: usize, sign: CgroupFile, buffer: &mut Vec<u8>) -> bool {
         let Ok(Cgroup { kind: CgroupKind::Container { pod, .. }, .. }) = self.cgroup(slot) else {
             return false;

@@ -121,6 +121,34 @@ fn handles_are_given_back_when_a_cgroup_goes() {
     assert_eq!(tree.read(slot, CgroupFile::MemoryCurrent, &mut buffer), Err(ReadError::Gone));
 }
 
+/// The kernel's list of the watches of an inotify instance (proc_pid_fdinfo(5)).
+fn watches(inotify: Option<OwnedFd>) -> usize {
+    let inotify = inotify.unwrap();
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&inotify);
+    let list = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap();
+    list.lines().filter(|line| line.starts_with("inotify ")).count()
+}
+
+#[test]
+fn no_watch_is_left_of_a_cgroup_that_has_gone_though_the_kernel_keeps_it() {
+    let node = Node::new("watches");
+    let mut tree = node.tree();
+    let none = watches(tree.changes());
+    let cgroup = format!("poda/{}", container(1));
+    node.add(&cgroup);
+    let folder = node.0.join("fs/cgroup/kubepods").join(&cgroup);
+    fs::write(folder.join("cgroup.events"), "populated 1\n").unwrap();
+    tree.refresh().unwrap();
+    assert_eq!((watches(tree.changes()), watches(tree.ends.handle())), (none + 1, 1));
+    // What is open stays with its watch, as each of the kernel's cgroups does.
+    let pod = fs::File::open(node.0.join("fs/cgroup/kubepods/poda")).unwrap();
+    let events = fs::File::open(folder.join("cgroup.events")).unwrap();
+    node.remove("poda");
+    tree.refresh().unwrap();
+    assert_eq!((watches(tree.changes()), watches(tree.ends.handle())), (none, 0));
+    drop((pod, events));
+}
+
 #[test]
 fn where_handles_are_few_none_is_kept_for_what_is_read_once_a_minute() {
     let node = Node::new("few");
@@ -401,6 +429,28 @@ fn memory_that_others_take_from_a_cgroup_shows_at_once() {
         assert_eq!(pod.at(6), [1, 1]);
         pod.write(USAGE, 2);
         assert_eq!(pod.at(7), [2, 1]);
+    }
+}
+
+#[test]
+fn pages_that_are_yet_to_be_written_back_are_looked_at_each_time() {
+    for (version, key) in [(Version::V1, "total_dirty"), (Version::V2, "file_writeback")] {
+        let mut pod = StillPod::new("dirty", version);
+        let write = |pod: &StillPod, n| fs::write(pod.path(MEMORY), format!("{key} {n}\n")).unwrap();
+        let is = |pod: &mut StillPod, second| {
+            let mut buffer = Vec::new();
+            pod.tree.begin(pod.began + Duration::from_secs(second));
+            pod.tree.read(pod.slot, CgroupFile::MemoryStat, &mut buffer).unwrap();
+            String::from_utf8(buffer).unwrap()
+        };
+        write(&pod, 8192);
+        let _ = (is(&mut pod, 0), is(&mut pod, 6));
+        write(&pod, 4096);
+        assert_eq!(is(&mut pod, 7), format!("{key} 4096\n"));
+        write(&pod, 0);
+        assert_eq!(is(&mut pod, 8), format!("{key} 0\n"));
+        write(&pod, 4096);
+        assert_eq!(is(&mut pod, 9), format!("{key} 0\n"), "nothing tells of it");
     }
 }
 

@@ -53,9 +53,14 @@ impl Watcher {
         }
     }
 
-    /// Forgets a slot; the kernel ends the watch with the directory.
+    /// Forgets a slot. Before Linux 7.1 the watch of a cgroup outlives it, with what the kernel keeps for it (fs/kernfs: no
+    /// inode of it is ever said to be removed).
     pub(super) fn remove(&mut self, slot: usize) {
-        self.slots.retain(|_, s| *s != slot);
+        let Some(inotify) = &self.inotify else { return };
+        for (watch, _) in self.slots.extract_if(|_, s| *s == slot) {
+            // Where the kernel has ended it, it knows of none.
+            let _ = inotify::remove_watch(inotify, watch);
+        }
     }
 
     /// The slots whose directories changed; nothing when the kernel lost count and all must be read.
