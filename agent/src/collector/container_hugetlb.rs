@@ -8,8 +8,9 @@ use rustix::io::Errno;
 use super::{CgroupCollector, Cgroups, CollectError, Collector, Run};
 use crate::metric::{Subject, Writer, families};
 use crate::source::Paths;
-use crate::source::cgroup::Version;
-use crate::source::file::{HandleBudget, KeptFile, Made, NodeFile};
+use crate::source::cgroup::{Cgroup, Version};
+use crate::source::file::{HandleBudget, NodeFile};
+use crate::source::listed::DeviceFile;
 use crate::source::text::{only_number, pairs};
 
 /// `container_hugetlb`
@@ -54,11 +55,11 @@ struct PageSize {
     pages: [NodeFile; 2],
 }
 
-/// The files of the cgroup with this inode, one size after the other.
+/// The files of the cgroup with this inode, one size after the other; of none when there is no such cgroup any more.
 #[derive(Default)]
 struct Kept {
     inode: u64,
-    files: Vec<KeptFile>,
+    files: Vec<DeviceFile>,
 }
 
 impl ContainerHugetlb {
@@ -74,16 +75,14 @@ impl ContainerHugetlb {
 impl CgroupCollector for ContainerHugetlb {
     fn collect(&mut self, cgroups: &mut Cgroups<'_>, out: &mut Writer<'_>) -> Result<(), CollectError> {
         let names = if cgroups.version() == Version::V1 { V1 } else { V2 };
-        for slot in cgroups.slots() {
-            let inode = cgroups.get(slot).map_or(0, |cgroup| cgroup.inode);
-            if self.cgroups.len() <= slot {
-                self.cgroups.resize_with(slot + 1, Kept::default);
-            }
-            if self.cgroups[slot].inode != inode {
-                self.cgroups[slot].files.iter_mut().for_each(|file| file.close(&self.handles));
-                let mut files = Vec::new();
-                files.resize_with(self.sizes.len() * names.len(), KeptFile::default);
-                self.cgroups[slot] = Kept { inode, files };
+        self.cgroups.resize_with(cgroups.slot_count(), Kept::default);
+        for (slot, kept) in self.cgroups.iter_mut().enumerate() {
+            let living = cgroups.get(slot).filter(|cgroup| cgroup.ended_in().is_none());
+            let inode = living.map_or(0, |cgroup| cgroup.inode);
+            if kept.inode != inode {
+                let count = if inode == 0 { 0 } else { self.sizes.len() * names.len() };
+                let files = std::iter::repeat_with(|| DeviceFile::new(&self.handles)).take(count).collect();
+                *kept = Kept { inode, files };
             }
         }
         let mut fault = None;
@@ -99,14 +98,20 @@ impl CgroupCollector for ContainerHugetlb {
                         continue;
                     }
                     let path = || cgroups.folder(slot, "hugetlb").join(format!("hugetlb.{name}.{file}"));
-                    let kept = &mut self.cgroups[slot].files[size * names.len() + at];
-                    match kept.read(&self.handles, path, &mut self.buffer, Made::Whole) {
-                        Ok(()) => match value(*family, &self.buffer) {
+                    let Some(kept) = self.cgroups[slot].files.get_mut(size * names.len() + at) else {
+                        continue;
+                    };
+                    match kept.read(path, &mut self.buffer) {
+                        Ok(text) => match value(*family, text) {
                             Some(value) => out.push(*family, Subject::cgroup(slot), labels, value),
                             None => fault = Some(CollectError::parse(path(), "not a number")),
                         },
                         // The root has no limits, and a cgroup may have gone.
-                        Err(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP) => {}
+                        Err(Errno::NOENT | Errno::OPNOTSUPP) => {
+                            if cgroups.get(slot).is_some_and(Cgroup::is_being_made) {
+                                *kept = DeviceFile::new(&self.handles);
+                            }
+                        }
                         Err(source) => fault = Some(CollectError::read(path(), source)),
                     }
                 }
@@ -118,7 +123,6 @@ impl CgroupCollector for ContainerHugetlb {
 
 /// `max` and, on v1, the largest number of whole pages are no limit; of the events only those at the limit are counted.
 fn value(family: F, text: &[u8]) -> Option<f64> {
-    let text = text.strip_suffix(b"\n")?;
     let value = match family {
         F::Failcnt => match pairs(text).find(|(key, _)| *key == b"max") {
             Some((_, times)) => times,
@@ -155,27 +159,75 @@ mod tests {
     use crate::source::cgroup::CgroupTree;
     use crate::source::network::Networks;
 
-    fn lines(tree: &Tree) -> Vec<String> {
-        let paths = tree.paths();
-        let mut cgroups = CgroupTree::new(&paths, HandleBudget::new(100));
-        cgroups.refresh().unwrap();
-        let mut networks = Networks::new(&paths, HandleBudget::new(100));
-        let (facts, mut buffer) = (protocol::NodeFacts::default(), Vec::new());
-        let mut samples = Samples::new(FAMILIES.len());
-        let mut running = ContainerHugetlb::new(&paths);
-        for _ in 0..2 {
-            samples.clear();
-            let mut cgroups = Cgroups::new(&mut cgroups, &mut networks, &facts, &mut buffer);
-            running.collect(&mut cgroups, &mut samples.writer(0, &[true; FAMILIES.len()])).unwrap();
+    struct Node {
+        cgroups: CgroupTree,
+        networks: Networks,
+        running: ContainerHugetlb,
+    }
+
+    impl Node {
+        fn new(paths: &Paths) -> Self {
+            Node {
+                cgroups: CgroupTree::new(paths, HandleBudget::new(100)),
+                networks: Networks::new(paths, HandleBudget::new(100)),
+                running: ContainerHugetlb::new(paths),
+            }
         }
-        let of = |(i, family): (usize, &crate::metric::FamilyDesc)| -> Vec<String> {
-            let labels = |sample: &crate::metric::Sample| {
-                String::from_utf8(samples.labels(sample.labels).to_vec()).unwrap()
+
+        fn lines(&mut self) -> Vec<String> {
+            self.cgroups.refresh().unwrap();
+            let (facts, mut buffer) = (protocol::NodeFacts::default(), Vec::new());
+            let mut samples = Samples::new(FAMILIES.len());
+            let mut cgroups = Cgroups::new(&mut self.cgroups, &mut self.networks, &facts, &mut buffer);
+            self.running.collect(&mut cgroups, &mut samples.writer(0, &[true; FAMILIES.len()])).unwrap();
+            let of = |(i, family): (usize, &crate::metric::FamilyDesc)| -> Vec<String> {
+                let labels = |sample: &crate::metric::Sample| {
+                    String::from_utf8(samples.labels(sample.labels).to_vec()).unwrap()
+                };
+                let line = |s| format!("{}{{{}}} {}", family.name, labels(s), s.value);
+                samples.family(i).iter().map(line).collect()
             };
-            let line = |s| format!("{}{{{}}} {}", family.name, labels(s), s.value);
-            samples.family(i).iter().map(line).collect()
-        };
-        FAMILIES.iter().enumerate().flat_map(of).collect()
+            FAMILIES.iter().enumerate().flat_map(of).collect()
+        }
+    }
+
+    fn lines(tree: &Tree) -> Vec<String> {
+        let mut node = Node::new(&tree.paths());
+        let first = node.lines();
+        assert_eq!(node.lines(), first, "from handles that were kept");
+        first
+    }
+
+    #[test]
+    fn handles_are_given_back_when_a_cgroup_goes_and_when_the_collector_does() {
+        let of = |cgroup: &str| format!("sys/fs/cgroup/{cgroup}/hugetlb.2MB.current");
+        let tree = Tree::new(&[
+            ("sys/fs/cgroup/cgroup.controllers", "hugetlb\n"),
+            ("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "8\n"),
+            (&of("kubepods"), "1\n"),
+            (&of("kubepods/poda"), "1\n"),
+        ]);
+        let paths = tree.paths();
+        let mut node = Node::new(&paths);
+        assert_eq!((node.lines().len(), paths.handles.open()), (2, 2));
+        std::fs::remove_dir_all(tree.path().join("sys/fs/cgroup/kubepods/poda")).unwrap();
+        assert_eq!((node.lines().len(), paths.handles.open()), (1, 1));
+        drop(node);
+        assert_eq!(paths.handles.open(), 0);
+    }
+
+    #[test]
+    fn a_file_that_comes_later_is_found_while_the_cgroup_is_young() {
+        let pages = "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+        let tree = Tree::new(&[
+            ("sys/fs/cgroup/memory/kubepods/poda/memory.stat", "\n"),
+            ("sys/fs/cgroup/hugetlb/kubepods/hugetlb.2MB.failcnt", "1\n"),
+            (pages, "8\n"),
+        ]);
+        let mut node = Node::new(&tree.paths());
+        assert_eq!(node.lines().len(), 1);
+        tree.write("sys/fs/cgroup/hugetlb/kubepods/poda/hugetlb.2MB.failcnt", b"2\n");
+        assert_eq!(node.lines().len(), 2);
     }
 
     #[test]

@@ -159,6 +159,9 @@ fn v2(cgroups: &mut Cgroups<'_>, slot: usize, is_root: bool, labels: &FailureLab
         if out.wants_any([F::Usage, F::WorkingSet]) {
             usage = cgroups.number(slot, CgroupFile::MemoryCurrent);
         }
+        if let Some(usage) = usage {
+            out.push(F::Usage, subject, Labels::NONE, usage as f64);
+        }
         for (family, file) in
             [(F::MaxUsage, CgroupFile::MemoryPeak), (F::Swap, CgroupFile::MemorySwapCurrent)]
         {
@@ -224,11 +227,9 @@ fn v2(cgroups: &mut Cgroups<'_>, slot: usize, is_root: bool, labels: &FailureLab
         // The root has no memory.current; runc and so cAdvisor take the sum.
         if is_root && let (Some(anon), Some(file)) = (anon, file) {
             usage = Some(anon + file);
+            out.push(F::Usage, subject, Labels::NONE, (anon + file) as f64);
         }
         working_set(cgroups, slot, usage, inactive_file, out);
-    }
-    if let Some(usage) = usage {
-        out.push(F::Usage, subject, Labels::NONE, usage as f64);
     }
 }
 
@@ -247,5 +248,37 @@ fn working_set(
         }
         (_, None) => cgroups.parse_fault(slot, CgroupFile::MemoryStat, "no inactive_file"),
         (None, _) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metric::Samples;
+    use crate::metric::shown::Tree;
+    use crate::source::cgroup::CgroupTree;
+    use crate::source::file::HandleBudget;
+    use crate::source::network::Networks;
+
+    #[test]
+    fn usage_is_told_although_what_it_consists_of_cannot_be_read() {
+        for files in [
+            [("cgroup.controllers", "memory\n"), ("kubepods/memory.current", "7\n")],
+            [("memory/kubepods/memory.usage_in_bytes", "7\n"), ("memory/memory.stat", "\n")],
+        ] {
+            let files = files.map(|(path, text)| (format!("sys/fs/cgroup/{path}"), text));
+            let tree = Tree::new(&files.each_ref().map(|(path, text)| (path.as_str(), *text)));
+            let paths = tree.paths();
+            let mut cgroups = CgroupTree::new(&paths, HandleBudget::new(100));
+            cgroups.refresh().unwrap();
+            let mut networks = Networks::new(&paths, HandleBudget::new(100));
+            let (facts, mut buffer) = (protocol::NodeFacts::default(), Vec::new());
+            let mut cgroups = Cgroups::new(&mut cgroups, &mut networks, &facts, &mut buffer);
+            let mut samples = Samples::new(FAMILIES.len());
+            // Of the root there is nothing.
+            let _ = ContainerMemory.collect(&mut cgroups, &mut samples.writer(0, &[true; FAMILIES.len()]));
+            let usage = samples.family(F::Usage as usize);
+            assert_eq!(usage.iter().map(|sample| sample.value).collect::<Vec<_>>(), [7.0]);
+        }
     }
 }
