@@ -116,7 +116,7 @@ impl Ends {
         self.watching.as_ref().is_some_and(|it| it.shared.state().texts.contains_key(&inode))
     }
 
-    /// The kernel's list of what is watched.
+    /// Another handle on the inotify instance, of which the kernel lists what it watches.
     pub(super) fn handle(&self) -> Option<OwnedFd> {
         self.watching.as_ref()?.shared.inotify.try_clone().ok()
     }
