@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use crate::cluster::Cluster;
 use crate::wait::wait_for;
 
-const PATIENCE: Duration = Duration::from_secs(300);
+/// For the first, and for each.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE_EACH: Duration = Duration::from_secs(3);
 
 /// What they do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,9 +23,9 @@ pub enum Work {
 /// Starts so many pods, in the namespace `default`, and waits until all run.
 pub fn start(cluster: &Cluster, pods: u32, work: Work) -> Result<()> {
     cluster.kubectl.apply(&manifest(pods, work))?;
-    wait_for("all pods to run", PATIENCE, || {
+    wait_for("all pods to run", PATIENCE + PATIENCE_EACH * pods, || {
         let ready = cluster.kubectl.get(&["deployment", "many"])?["status"]["readyReplicas"].as_u64();
-        Ok((ready == Some(pods.into())).then_some(()))
+        if ready == Some(pods.into()) { Ok(Some(())) } else { Err(anyhow!("{ready:?} of {pods} are ready")) }
     })
 }
 

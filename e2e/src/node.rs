@@ -292,7 +292,8 @@ fn configure(
             "resolvConf": folder.join("resolv.conf"),
             "staticPodPath": folder.join("static-pods"),
             "volumePluginDir": "/var/lib/kubelet/volume-plugins",
-            "maxPods": 200,
+            // As many as its subnet has addresses for.
+            "maxPods": 253,
             "serializeImagePulls": false,
             // The disk is the developer's: however full it is, the node must neither evict pods nor remove our images.
             "evictionHard": {"memory.available": "50Mi"},
