@@ -117,8 +117,8 @@ fn names() -> Result<BTreeSet<String>> {
     Ok(names.flatten().filter_map(|name| Some(name.as_str()?.to_owned())).collect())
 }
 
-/// The types of families, and which collector has done its work.
-fn told(text: &str) -> BTreeMap<String, String> {
+/// Of an exposition: the types of families, and which collector has done its work.
+pub fn told(text: &str) -> BTreeMap<String, String> {
     let pair = |line: &str| {
         let is_told = line.starts_with("# TYPE ") || line.contains("_collector_success{");
         let (key, value) = line.rsplit_once(' ').filter(|_| is_told)?;

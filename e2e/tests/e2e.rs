@@ -17,6 +17,9 @@ mod churn;
 #[path = "e2e/claim.rs"]
 mod claim;
 #[cfg(target_os = "linux")]
+#[path = "e2e/confined.rs"]
+mod confined;
+#[cfg(target_os = "linux")]
 #[path = "e2e/emergency.rs"]
 mod emergency;
 #[cfg(target_os = "linux")]
@@ -55,6 +58,9 @@ mod protection;
 #[cfg(target_os = "linux")]
 #[path = "e2e/release.rs"]
 mod release;
+#[cfg(target_os = "linux")]
+#[path = "e2e/replicas.rs"]
+mod replicas;
 #[cfg(target_os = "linux")]
 #[path = "e2e/restart.rs"]
 mod restart;
@@ -108,8 +114,10 @@ const TESTS: &[Test] = &[
     // From here on with the chart, since these remove what the ones before share.
     test!(chart::the_chart_installs_and_its_agents_expose_pods),
     test!(chart::a_policy_acts_through_the_chart_and_survives_upgrade_rollback_and_uninstall),
+    test!(replicas::when_the_leader_is_gone_agents_believe_the_other_operator_and_hear_it),
     test!(protection::nobody_else_runs_pods_or_asks_for_tokens_under_the_agents_account),
     test!(protection::metrics_are_for_those_alone_whom_the_cluster_lets_read_them),
+    test!(confined::under_its_own_seccomp_profile_and_landlock_the_agent_gives_the_same),
     test!(chart::helm_4_installs_and_upgrades_too),
     test!(processes::what_processes_read_and_have_open_is_there_with_the_privileged_profile_only),
     test!(chart::pod_security_that_refuses_the_agent_says_so_in_an_event),

@@ -68,8 +68,13 @@ impl<'a> Release<'a> {
     }
 
     pub(crate) fn upgrade(&self, change: &[&str]) -> Result<()> {
-        self.helm("upgrade", &[&[chart().as_str(), "--wait"], VALUES, change].concat())?;
+        self.begin_upgrade(&[&["--wait"], change].concat())?;
         self.agents_are_ready()
+    }
+
+    /// Waits for nobody.
+    pub(crate) fn begin_upgrade(&self, arguments: &[&str]) -> Result<()> {
+        self.helm("upgrade", &[&[chart().as_str()], VALUES, arguments].concat()).map(drop)
     }
 
     pub(crate) fn rollback(&self, revision: &str) -> Result<()> {
