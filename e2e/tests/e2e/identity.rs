@@ -61,8 +61,12 @@ pub(crate) fn an_agent_is_told_of_its_own_node_and_whoever_pretends_to_be_one_of
     let count = || Ok::<_, anyhow::Error>(refused(cluster, "no_pod")? + refused(cluster, "invalid_token")?);
     let before = count()?;
     let answer = channel.ask(&agent.node, &stolen)?;
-    ensure!(matches!(&answer, Answer::Refused(code, _) if code == "PermissionDenied"), "{answer:?}");
+    let Answer::Refused(code, message) = &answer else { anyhow::bail!("a pod that is gone: {answer:?}") };
+    let said = ["foreign of the token is not there", "does not take the token"];
+    let said = said.into_iter().find(|said| message.contains(said)).context(message.clone())?;
+    ensure!(code == "PermissionDenied", "a pod that is gone: {code}: {message}");
     ensure!(count()? > before, "the token of a pod that is gone is not counted");
+    told(cluster, said)?;
 
     for agent in &agents {
         let own = agent.scrape(cluster, "/metrics/agent")?;

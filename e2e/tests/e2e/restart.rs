@@ -64,8 +64,12 @@ fn kept(cluster: &Cluster, agent: &Agent) -> Result<BTreeSet<String>> {
             series.iter().filter(|s| s.contains("container=") && !s.contains("container=\"\""));
         ensure!(of_containers.all(|s| !s.contains("image=\"\"")), "a container without its image");
         let labelled = series.iter().any(|s| s.contains("label_app_kubernetes_io_component=\"backend\""));
+        // What the kubelet says of the disk comes after its first answer about it, and the limits of a process when the
+        // runtime's own has become it.
+        let late = ["container_ephemeral_storage_usage_bytes{", "container_ulimits_soft{container=\"cart\""];
+        let is_whole = late.iter().all(|late| series.iter().any(|s| s.starts_with(late)));
         let excluded = !series.iter().any(|s| s.starts_with("container_spec_"));
-        Ok((labelled && excluded).then_some(series))
+        Ok((labelled && is_whole && excluded).then_some(series))
     })
 }
 
