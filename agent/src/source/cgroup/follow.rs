@@ -34,6 +34,12 @@ impl CgroupTree {
         if !self.above.is_empty() {
             fs::metadata(self.folder()).map_err(errno)?;
         }
+        let is_told = self.watcher.is_complete();
+        if !is_told {
+            // All are read and watched again: there may be room by now.
+            self.watcher.incomplete = false;
+            self.is_folder_watched = false;
+        }
         if !self.is_folder_watched
             && let Some(root) = self.by_path.get("/")
         {
@@ -41,7 +47,7 @@ impl CgroupTree {
             self.is_folder_watched = true;
         }
         self.find_kubepods();
-        let changed = if self.watcher.is_complete() { self.watcher.changed() } else { None };
+        let changed = if is_told { self.watcher.changed() } else { None };
         let mut dirty = changed.unwrap_or_else(|| self.directories_of_pods());
         dirty.extend(self.gone_parents());
         if self.by_path.len() < self.most {

@@ -52,24 +52,42 @@ fn pods_and_containers_come_and_go_with_and_without_watches() {
     for watched in [true, false] {
         let node = Node::new(if watched { "watched" } else { "walked" });
         let mut tree = node.tree();
-        tree.watcher.incomplete = !watched;
+        let refresh = |tree: &mut CgroupTree| {
+            tree.watcher.incomplete = !watched;
+            tree.refresh().unwrap();
+        };
         assert_eq!(paths(&tree), ["/", "/kubepods", "/kubepods/besteffort"]);
         let one = format!("besteffort/poda/{}", container(1));
         node.add("besteffort/poda");
         node.add(&one);
-        tree.refresh().unwrap();
+        refresh(&mut tree);
         assert_eq!(paths(&tree).len(), 5);
         let two = format!("besteffort/poda/{}", container(2));
         node.add(&two);
         node.remove(&one);
-        tree.refresh().unwrap();
+        refresh(&mut tree);
         assert_eq!(paths(&tree).last().unwrap(), &format!("/kubepods/{two}"));
         assert_eq!(paths(&tree).len(), 5);
         node.remove("besteffort/poda");
         node.add("podb");
-        tree.refresh().unwrap();
+        refresh(&mut tree);
         assert_eq!(paths(&tree), ["/", "/kubepods", "/kubepods/besteffort", "/kubepods/podb"]);
     }
+}
+
+#[test]
+fn when_there_is_room_for_watches_again_the_kernel_tells_what_changes() {
+    let node = Node::new("room");
+    let mut tree = node.tree();
+    // As if one had been refused.
+    tree.watcher.incomplete = true;
+    assert!(!tree.is_watched());
+    node.add("poda");
+    tree.refresh().unwrap();
+    assert!(tree.is_watched());
+    node.add(&format!("poda/{}", container(1)));
+    tree.refresh().unwrap();
+    assert_eq!(paths(&tree).len(), 5);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 #[derive(Debug)]
 pub(super) struct Watcher {
     inotify: Option<OwnedFd>,
-    /// Some directory could not be watched: the limit of watches is reached.
+    /// Some directory could not be watched when it was last tried: the limit of watches was reached.
     pub(super) incomplete: bool,
     slots: HashMap<i32, usize>,
     buffer: Box<[MaybeUninit<u8>; 4096]>,
