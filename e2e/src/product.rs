@@ -24,6 +24,9 @@ const OPERATOR_MANIFEST: &str = include_str!("../manifests/operator.yaml");
 const AGENT_MANIFEST: &str = include_str!("../manifests/agent.yaml");
 const SAMPLE_PODS_MANIFEST: &str = include_str!("../manifests/sample-pods.yaml");
 
+/// Where the operator publishes its authority, as a volume has it.
+const OPERATOR_CA: &str = "                  name: exporter-operator-ca";
+
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Builds operator and agent, loads their images, and installs the resource, the operator and the agents.
@@ -71,7 +74,10 @@ fn agent_alone(sandbox_image: &str) -> String {
     };
     let lines: Vec<_> = AGENT_MANIFEST.lines().filter(|line| !is_of_operator(line)).collect();
     let first = "            - --node-name=$(NODE_NAME)";
-    lines.join("\n").replace(first, &format!("{first}\n            - --sandbox-image={sandbox_image}"))
+    let alone =
+        lines.join("\n").replace(first, &format!("{first}\n            - --sandbox-image={sandbox_image}"));
+    // A pod waits for the ConfigMap of each of its volumes, and this one nobody makes there.
+    alone.replace(OPERATOR_CA, &format!("{OPERATOR_CA}\n                  optional: true"))
 }
 
 /// Removes what [`install`] and [`start_sample_pods`] made, for a cluster that outlives us.
@@ -189,4 +195,21 @@ fn rollout(cluster: &Cluster, workload: &str) -> Result<()> {
 fn file(path: &str) -> Result<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agent_alone_waits_for_nothing_that_an_operator_makes() {
+        let alone = agent_alone("registry/pause:1");
+        let lines: Vec<_> = alone.lines().map(str::trim).collect();
+        let maps: Vec<_> = lines.windows(3).filter(|lines| lines[0] == "- configMap:").collect();
+        let waited_for: Vec<_> =
+            maps.iter().filter(|map| map[2] != "optional: true").map(|map| map[1]).collect();
+        assert_eq!((maps.len(), &waited_for[..]), (2, &["name: kube-root-ca.crt"][..]), "{alone}");
+        assert!(!alone.contains("--operator"), "{alone}");
+        assert!(lines.contains(&"- --sandbox-image=registry/pause:1"), "{alone}");
+    }
 }
