@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, Stream};
+use rustls::{ClientConfig, ClientConnection, Stream};
 
 use crate::exporter::AS_PROMETHEUS;
+use crate::https::config;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -42,16 +43,9 @@ impl Client {
     /// Over TLS: the files of authority, certificate and key.
     pub fn with_tls(self, files: &[String; 3]) -> Result<Self> {
         let [authority, certificate, key] = files.each_ref().map(Path::new);
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(authority)? {
-            roots.add(certificate?)?;
-        }
-        let chain = CertificateDer::pem_file_iter(certificate)?.collect::<Result<_, _>>()?;
-        let config = ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(key)?)?;
-        Ok(Client { tls: Some(config.into()), ..self })
+        let authorities = CertificateDer::pem_file_iter(authority)?.collect::<Result<_, _>>()?;
+        let config = config(authorities, Some([certificate, key]))?;
+        Ok(Client { tls: Some(config), ..self })
     }
 
     /// Asks as Prometheus does, on a new connection.

@@ -117,6 +117,7 @@ const TESTS: &[Test] = &[
     test!(replicas::when_the_leader_is_gone_agents_believe_the_other_operator_and_hear_it),
     test!(protection::nobody_else_runs_pods_or_asks_for_tokens_under_the_agents_account),
     test!(protection::metrics_are_for_those_alone_whom_the_cluster_lets_read_them),
+    test!(protection::metrics_are_for_those_alone_who_show_a_certificate),
     test!(confined::under_its_own_seccomp_profile_and_landlock_the_agent_gives_the_same),
     test!(chart::helm_4_installs_and_upgrades_too),
     test!(processes::what_processes_read_and_have_open_is_there_with_the_privileged_profile_only),

@@ -1,9 +1,12 @@
 //! What the chart keeps others from: the account of the agents, and metrics that are not for them.
 
+use std::fs;
+
 use anyhow::{Context as _, Result, ensure};
 use e2e::cluster::Cluster;
-use e2e::https;
+use e2e::https::Asker;
 use e2e::parts::HELM;
+use e2e::pki::{Authority, Subject};
 use e2e::product::{Agent, NAMESPACE};
 use e2e::wait::wait_for;
 
@@ -12,6 +15,9 @@ use crate::release::Release;
 
 const ACCOUNT: &str = "exporter-operator-agent";
 const BEARER: &str = "--set=agent.metrics.protection=bearer";
+const CERTIFICATE: &str =
+    "--set=agent.metrics.protection=clientCertificate,agent.metrics.clientCA.configMap=scrapers";
+const TLS: &str = "--set=agent.metrics.protection=tls";
 /// The name in the agents' certificate.
 const NAME: &str = "exporter-operator-agent.exporter-operator.svc";
 /// Two accounts, of which one may read metrics.
@@ -84,11 +90,9 @@ pub(crate) fn metrics_are_for_those_alone_whom_the_cluster_lets_read_them(cluste
     release.install(&["--wait", BEARER])?;
     release.agents_are_ready()?;
     let agent = Agent::first(cluster)?;
-    let ca = cluster.kubectl.get(&["configmap", "exporter-operator-ca", "-n", NAMESPACE])?;
-    let ca = ca["data"]["ca.crt"].as_str().context("no bundle")?.to_owned();
+    let asker = Asker::new(NAME, &authority(cluster)?, None)?;
     let status = |path: &str, token: Option<&str>| -> Result<u16> {
-        let netns = &cluster.machine()?.plane.netns;
-        netns.inside(|| https::status(agent.address(), NAME, &ca, path, token))?
+        cluster.machine()?.plane.netns.inside(|| asker.status(agent.address(), path, token))?
     };
     let token = |account: &str| -> Result<String> {
         Ok(cluster.kubectl.run(&["create", "token", account, "-n", "shop"])?.trim().to_owned())
@@ -120,4 +124,52 @@ pub(crate) fn metrics_are_for_those_alone_whom_the_cluster_lets_read_them(cluste
         "with the operator away: {known} and {stranger}, not 200 and 503"
     );
     Ok(())
+}
+
+pub(crate) fn metrics_are_for_those_alone_who_show_a_certificate(cluster: &Cluster) -> Result<()> {
+    let release = Release::none_yet(cluster, HELM, "privileged")?;
+    let plane = &cluster.machine()?.plane;
+    let from = format!("--from-file=ca.crt={}", plane.authority.path("ca.crt"));
+    cluster.kubectl.run(&["create", "configmap", "scrapers", "-n", NAMESPACE, &from])?;
+    release.install(&["--wait", CERTIFICATE])?;
+    release.agents_are_ready()?;
+    let agent = Agent::first(cluster)?;
+    let folder = cluster.machine()?.instance.folder().join("strangers");
+    let _ = fs::remove_dir_all(&folder);
+    let strangers = Authority::create(&folder)?;
+    strangers.issue("stranger", &Subject::user("scraper"), &[])?;
+    let ca = authority(cluster)?;
+    let of = |authority: &Authority, name: &str| {
+        [format!("{name}.crt"), format!("{name}.key")].map(|it| authority.path(&it))
+    };
+    let status = |shown: Option<&[String; 2]>, path: &str| -> Result<u16> {
+        let asker = Asker::new(NAME, &ca, shown)?;
+        plane.netns.inside(|| asker.status(agent.address(), path, None))?
+    };
+    let scraper = of(&plane.authority, "kubelet-client");
+    for (shown, path, expected) in [
+        (Some(&scraper), "/metrics", 200),
+        (None, "/metrics", 401),
+        (None, "/metrics/cadvisor", 401),
+        (None, "/-/healthy", 200),
+    ] {
+        let found = status(shown, path)?;
+        ensure!(found == expected, "{path} with {shown:?}: {found}, not {expected}");
+    }
+    let stranger = status(Some(&of(&strangers, "stranger")), "/metrics");
+    ensure!(stranger.is_err(), "a certificate of a strange authority: {stranger:?}");
+
+    release.upgrade(&[TLS])?;
+    let agent = Agent::first(cluster)?;
+    let asker = Asker::new(NAME, &ca, None)?;
+    let found = plane.netns.inside(|| asker.status(agent.address(), "/metrics", None))??;
+    ensure!(found == 200, "by TLS for everybody: {found}");
+    ensure!(agent.get(cluster, "/metrics", &[]).map_or(true, |it| it.status != 200), "without TLS");
+    Ok(())
+}
+
+/// What the agents' certificate is signed by.
+fn authority(cluster: &Cluster) -> Result<String> {
+    let found = cluster.kubectl.get(&["configmap", "exporter-operator-ca", "-n", NAMESPACE])?;
+    Ok(found["data"]["ca.crt"].as_str().context("no bundle")?.to_owned())
 }
