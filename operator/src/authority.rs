@@ -175,8 +175,8 @@ impl Authority {
             }
             Kind::Files(files) => {
                 let found = files.read(now)?;
-                let since = bundle.hold(|known| files::joined(&found.ca, known, now)).await?;
-                serve(files.due(found, since, now));
+                let told = bundle.hold(|known| files::joined(&found.ca, known, now)).await?;
+                serve(files.due(found, &told, now));
             }
         }
         Ok(())

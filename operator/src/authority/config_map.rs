@@ -17,21 +17,30 @@ pub(super) struct Bundle {
     config_map: Stored<ConfigMap>,
 }
 
+/// What agents are told.
+pub(super) struct Told {
+    /// Whom to believe, in PEM.
+    pub(super) authorities: String,
+    /// Since when nothing else.
+    pub(super) since: SystemTime,
+}
+
 impl Bundle {
     pub(super) fn new(client: &Client, namespace: &str, name: &str) -> Self {
         Bundle { config_map: Stored::new(client, namespace, name.to_owned()) }
     }
 
-    /// Makes agents believe whom they should, in PEM, given whom they believe now; and says since when they have been told
-    /// nothing else.
-    pub(super) async fn hold(&self, wanted: impl Fn(&str) -> String) -> Result<SystemTime, AuthorityError> {
+    /// Makes agents believe whom they should, in PEM, given whom they believe now.
+    pub(super) async fn hold(&self, wanted: impl Fn(&str) -> String) -> Result<Told, AuthorityError> {
         loop {
             let mut config_map = self.config_map.find().await?.unwrap_or_default();
             let known = config_map.data.as_ref().and_then(|data| data.get(KEY)).map_or("", String::as_str);
-            let data = [(KEY.to_owned(), wanted(known))].into();
+            let authorities = wanted(known);
+            let data = [(KEY.to_owned(), authorities.clone())].into();
             if config_map.data.as_ref() == Some(&data) {
                 let since = config_map.annotations().get(SINCE).and_then(|seconds| seconds.parse().ok());
-                return Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(since.unwrap_or_default()));
+                let since = SystemTime::UNIX_EPOCH + Duration::from_secs(since.unwrap_or_default());
+                return Ok(Told { authorities, since });
             }
             (config_map.data, config_map.binary_data) = (Some(data), None);
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::AuthorityError;
+use super::config_map::Told;
 use super::x509::{self, Pair};
 
 pub(super) struct Files {
@@ -52,14 +53,19 @@ impl Files {
         Ok(found)
     }
 
-    /// What is to be served with from now on, where that is another than before. Agents have known its authority since
-    /// then; one that has nothing else to serve with does not wait, as after a restart.
-    pub(super) fn due(&mut self, found: Found, known_since: SystemTime, now: SystemTime) -> Option<Pair> {
+    /// What is to be served with from now on, where that is another than before. Agents first have the time to learn of
+    /// its authority, if that is another; whoever has nothing else to serve with that they would believe does not wait,
+    /// as after a restart.
+    pub(super) fn due(&mut self, found: Found, told: &Told, now: SystemTime) -> Option<Pair> {
         if self.served.as_ref() == Some(&found) {
             return None;
         }
-        let is_late = self.served.as_ref().and_then(|it| it.pair().ok()).is_none_or(|it| it.ends <= now);
-        if !is_late && now.duration_since(known_since).unwrap_or_default() < self.overlap {
+        let is_good = |it: &Found, ca: &str| x509::is_believed(&it.certificate, ca, &self.names, now).is_ok();
+        let waits = self.served.as_ref().is_some_and(|served| {
+            let is_renewal = is_good(&found, &served.ca);
+            is_good(served, &told.authorities) && !is_renewal
+        });
+        if waits && now.duration_since(told.since).unwrap_or_default() < self.overlap {
             return None;
         }
         let pair = found.pair().ok();
@@ -74,17 +80,20 @@ impl Found {
     }
 }
 
-/// The authorities of the file, then those that agents know and that have not ended.
+/// The authorities of the file, then those that agents know and that have not ended. Where they know all, nothing changes:
+/// the files of two replicas do not change at once.
 pub(super) fn joined(ca: &str, known: &str, now: SystemTime) -> String {
     let new = x509::certificates(ca).unwrap_or_default();
-    let mut joined = new.clone();
-    for old in x509::certificates(known).unwrap_or_default() {
-        let is_over = x509::validity(&old).map_or(true, |it| it.until <= now);
-        if !is_over && !joined.contains(&old) && joined.len() < new.len().max(MOST_AUTHORITIES) {
-            joined.push(old);
-        }
+    let most = new.len().max(MOST_AUTHORITIES);
+    let mut living = x509::certificates(known).unwrap_or_default();
+    living.retain(|old| x509::validity(old).is_ok_and(|it| it.until > now));
+    let is_known = new.iter().all(|it| living.contains(it));
+    if !is_known || living.len() > most {
+        living.retain(|old| !new.contains(old));
+        living.splice(..0, new);
+        living.truncate(most);
     }
-    joined.iter().map(|it| x509::pem(it)).collect()
+    living.iter().map(|it| x509::pem(it)).collect()
 }
 
 fn content(path: &Path, what: String) -> AuthorityError {
@@ -96,6 +105,8 @@ mod tests {
     use rcgen::{CertificateParams, KeyPair};
 
     use super::*;
+    use crate::authority::generations::{Generations, Schedule};
+    use crate::authority::leaf;
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -109,6 +120,10 @@ mod tests {
         Found { ca: certificate.clone(), certificate, key: key.serialize_pem() }
     }
 
+    fn told(authorities: &str, since: SystemTime) -> Told {
+        Told { authorities: authorities.to_owned(), since }
+    }
+
     fn files() -> Files {
         Files::new("c".into(), "k".into(), "a".into(), vec!["a".to_owned()], HOUR)
     }
@@ -116,21 +131,48 @@ mod tests {
     #[test]
     fn the_first_is_served_with_at_once_and_the_same_is_nothing_new() {
         let (mut files, first, now) = (files(), found("a"), SystemTime::now());
-        assert!(files.due(first.clone(), now, now).is_some());
-        assert!(files.due(first.clone(), now, now).is_none());
+        let told = told(&first.ca, now);
+        assert!(files.due(first.clone(), &told, now).is_some());
+        assert!(files.due(first.clone(), &told, now).is_none());
     }
 
     #[test]
     fn one_of_a_new_authority_waits_for_agents_to_learn_of_it_or_for_the_end_of_the_old_one() {
-        let (mut files, first, second, now) = (files(), found("a"), found("b"), SystemTime::now());
-        files.due(first.clone(), now, now);
-        assert!(files.due(second.clone(), now, now).is_none());
-        assert!(files.due(second.clone(), now, now + HOUR / 2).is_none());
-        assert!(files.due(second.clone(), now, now + HOUR).is_some());
-        let (third, known) = (found("c"), now + 3 * HOUR);
-        assert!(files.due(third.clone(), known, known).is_none());
-        let late = files.due(third, now + 11 * HOUR, now + 11 * HOUR);
+        let (mut files, first, second, now) = (files(), found("a"), found("a"), SystemTime::now());
+        let told_at = |of: &Found, since| told(&joined(&of.ca, &first.ca, now), since);
+        files.due(first.clone(), &told_at(&first, now), now);
+        let both = told_at(&second, now);
+        assert!(files.due(second.clone(), &both, now).is_none());
+        assert!(files.due(second.clone(), &both, now + HOUR / 2).is_none());
+        assert!(files.due(second.clone(), &both, now + HOUR).is_some());
+        let third = found("a");
+        let all = told(&joined(&third.ca, &both.authorities, now), now + 11 * HOUR - HOUR / 2);
+        assert!(files.due(third.clone(), &all, now + 9 * HOUR).is_none());
+        let late = files.due(third, &all, now + 11 * HOUR);
         assert!(late.is_some(), "a client believes no certificate that has ended");
+    }
+
+    #[test]
+    fn a_renewal_by_the_same_authority_is_served_with_at_once_however_new_that_is() {
+        let now = SystemTime::now();
+        let schedule = Schedule { lifetime: 10 * HOUR, overlap: HOUR };
+        let signer = Generations::first("ca", now, &schedule).unwrap().current;
+        let signed = || {
+            let leaf = leaf::sign(&signer, &["a".to_owned()], now, HOUR).unwrap();
+            Found { certificate: leaf.certificate, key: leaf.key, ca: signer.certificate.clone() }
+        };
+        let (mut files, told) = (files(), told(&signer.certificate, now));
+        assert!(files.due(signed(), &told, now).is_some());
+        assert!(files.due(signed(), &told, now).is_some(), "agents believe it as they do the one before");
+    }
+
+    #[test]
+    fn one_whose_authority_agents_are_no_longer_to_believe_is_replaced_at_once() {
+        let (mut files, first, second, now) = (files(), found("a"), found("a"), SystemTime::now());
+        files.due(first.clone(), &told(&first.ca, now), now);
+        assert!(files.due(second.clone(), &told(&joined(&second.ca, &first.ca, now), now), now).is_none());
+        let alone = told(&joined(&second.ca, "", now), now);
+        assert!(files.due(second, &alone, now).is_some(), "nobody else would be believed");
     }
 
     #[test]
@@ -139,6 +181,7 @@ mod tests {
         let both = joined(&second.ca, &first.ca, now);
         assert_eq!(x509::certificates(&both).unwrap().len(), 2);
         assert_eq!(joined(&second.ca, &both, now), both);
+        assert_eq!(joined(&first.ca, &both, now), both, "a replica whose files are older changes nothing");
         assert_eq!(x509::certificates(&joined(&second.ca, &both, now + 11 * HOUR)).unwrap().len(), 1);
     }
 
