@@ -44,9 +44,10 @@ sbom *ARGS:
 bench *ARGS:
     cargo bench -p benches {{ARGS}}
 
-# Fuzzes an entry of `fuzz/` for so many seconds; needs a nightly toolchain and cargo-fuzz.
+# Fuzzes an entry of `fuzz/` for so many seconds, from what is kept of it on; needs a nightly toolchain and cargo-fuzz.
 fuzz ENTRY='node_files' SECONDS='1200':
-    cargo +nightly fuzz run --fuzz-dir fuzz/libfuzzer {{ENTRY}} -- -max_total_time={{SECONDS}}
+    mkdir -p fuzz/libfuzzer/corpus/{{ENTRY}} fuzz/corpus/{{ENTRY}}
+    cargo +nightly fuzz run --fuzz-dir fuzz/libfuzzer {{ENTRY}} fuzz/libfuzzer/corpus/{{ENTRY}} fuzz/corpus/{{ENTRY}} -- -max_total_time={{SECONDS}}
 
 # Writes every generated and golden file anew; look at the difference before you commit it.
 generate:

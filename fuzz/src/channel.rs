@@ -55,8 +55,15 @@ pub fn agent_message(bytes: &[u8]) {
             agent.hear(report, Some(&Digest::default()));
             stands(&agent);
         }
-        // Their token is a text for the API server.
-        Some(agent_message::Message::Credential(_) | agent_message::Message::AccessQuestion(_)) => {}
+        // Their token is a text for the API server, and for nobody who reads a log.
+        Some(agent_message::Message::Credential(it)) => {
+            let without = proto::Credential { token: String::new() };
+            assert_eq!(format!("{it:?}"), format!("{without:?}"), "the token shows");
+        }
+        Some(agent_message::Message::AccessQuestion(it)) => {
+            let without = proto::AccessQuestion { id: it.id, token: String::new() };
+            assert_eq!(format!("{it:?}"), format!("{without:?}"), "the token shows");
+        }
         None => {}
     }
 }

@@ -12,7 +12,7 @@ use fuzz::{
 use prost::Message as _;
 use protocol::proto::{self, agent_message as said, operator_message as heard};
 use protocol::{
-    AddedLabels, CollectorSetting, Finding, Hello, LabelOperator, LabelRequirement, LabelSelector,
+    Access, AddedLabels, CollectorSetting, Finding, Hello, LabelOperator, LabelRequirement, LabelSelector,
     MetricSelection, Outcome, Policy, PolicyContent, Profile, Refusal, Report, Snapshot, Verdict, Verdicts,
 };
 
@@ -171,7 +171,12 @@ fn snapshot() -> Snapshot {
 #[test]
 fn nothing_that_an_operator_sends_makes_the_agent_panic() {
     let welcome = proto::Welcome { protocol: 1, cluster: "c".to_owned(), term: 7 };
-    for message in [heard::Message::Welcome(welcome), heard::Message::Snapshot(snapshot().into())] {
+    let answer = Access::answer(Some(Access::Forbidden), 3);
+    for message in [
+        heard::Message::Welcome(welcome),
+        heard::Message::Snapshot(snapshot().into()),
+        heard::Message::AccessAnswer(answer),
+    ] {
         let bytes = proto::OperatorMessage { message: Some(message) }.encode_to_vec();
         each_byte(&bytes, operator_message);
     }
@@ -202,6 +207,8 @@ fn nothing_that_an_agent_sends_makes_the_operator_panic() {
         ),
         said::Message::Report(Report::Refusal(refusal).into()),
         said::Message::Report(Report::Health(vec![finding()]).into()),
+        said::Message::Credential(proto::Credential { token: "a.b.c".to_owned() }),
+        said::Message::AccessQuestion(proto::AccessQuestion { id: 3, token: "a.b.c".to_owned() }),
     ] {
         each_byte(&proto::AgentMessage { message: Some(message) }.encode_to_vec(), agent_message);
     }
@@ -287,8 +294,8 @@ fn what_the_fuzzer_has_found_worth_keeping_still_passes() {
     ];
     for (name, entry) in ENTRIES {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
-        for file in fs::read_dir(&folder).into_iter().flatten() {
-            entry(&fs::read(file.unwrap().path()).unwrap());
-        }
+        let files: Vec<_> = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();
+        assert!(!files.is_empty(), "nothing is kept of {name}");
+        files.iter().for_each(|file| entry(&fs::read(file).unwrap()));
     }
 }

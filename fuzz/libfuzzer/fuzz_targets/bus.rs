@@ -3,4 +3,6 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|data: &[u8]| _ = fuzz::bus(data));
+fuzz_target!(|data: &[u8]| {
+    let _ = fuzz::bus(data);
+});
