@@ -75,6 +75,8 @@ impl PodIndex {
                 None => {}
             }
         }
+        // The kubelet lists them in another order each time: that of a Go map (pkg/kubelet/pod/pod_manager.go).
+        pods.sort_unstable_by(|one, other| one.uid.cmp(&other.uid));
         if pods == self.pods {
             return;
         }

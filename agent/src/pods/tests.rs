@@ -133,6 +133,19 @@ fn what_a_kubelet_no_longer_tells_of_stays_known_while_its_cgroup_lives() {
 }
 
 #[test]
+fn the_same_pods_in_another_order_are_nothing_new() {
+    let node = Node::new("order", &["poda", "podb"]);
+    let mut index = PodIndex::default();
+    let pods = ["a", "b", "c"].map(|uid| pod(uid, &[(&id(1), "app")]));
+    let mut index_after = |order: [usize; 3]| {
+        index.set_pods(order.map(|i| pods[i].clone()).to_vec(), &node.tree);
+        index.generation()
+    };
+    let first = index_after([0, 1, 2]);
+    assert_eq!(index_after([2, 0, 1]), first);
+}
+
+#[test]
 fn log_links_name_what_the_kubelet_does_not() {
     let ids = [id(1), id(2)];
     let [main, sandbox] = ids.each_ref().map(|id| format!("podu/{id}"));
